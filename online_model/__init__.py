@@ -1,0 +1,1 @@
+"""The learner: a recommender that takes mini-batch updates as it serves. No Kafka, no Faust, no metrics library."""

@@ -1,0 +1,185 @@
+"""The recurrent learner: owns weights, optimizer, vocabulary and counts, and takes one step a mini-batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from online_model.births import first_vectors
+from online_model.config import ModelConfig
+from online_model.lessons import TARGETS, check, read
+from online_model.model import RecurrentModel
+from online_model.optimizer import DenseAdagrad, RowAdagrad
+from online_model.protocol import Context, Example, LearnReport, ModelDiverged, Ranked, Request, State
+from online_model.sightings import sighted
+from online_model.snapshots import dump, missing_parts_named, restore
+from online_model.step import Gradients, gradients
+from online_model.updates import Update
+from online_model.vocabulary import Plan, Rows, Vocabulary
+
+
+class GRULearner:
+    """Learns online and answers with the weights of the moment; see `Learner`.
+
+    Attributes:
+        config: The settings that it was built with.
+        lineage: Names the run that its updates belong to; a serving copy refuses those of another.
+        version: How many mini-batches it has learned.
+    """
+
+    kind = "gru"
+
+    def __init__(self, config: ModelConfig | None = None, *, lineage: str = "local") -> None:
+        self.config = config = config or ModelConfig()
+        self.lineage = lineage
+        self.version = 0
+        self._generator = torch.Generator().manual_seed(config.seed)
+        self._vocabulary = Vocabulary(config.max_items, config.admit_after, config.probation_share)
+        self._model = RecurrentModel(config, self._vocabulary.index, self._generator)
+        self._rows = RowAdagrad(config.learning_rate, config.hidden, self._model.device)
+        self._dense = DenseAdagrad(config.dense_learning_rate, self._model.encoder.weights())
+        # Rows that differ from what the latest update told; the first update tells everything.
+        self._changed = np.zeros(1024, np.bool_)
+        self._published: int | None = None
+
+    @property
+    def n_items(self) -> int:
+        """Live items."""
+        return len(self._vocabulary)
+
+    @property
+    def n_evicted(self) -> int:
+        """Items that have left the vocabulary so far."""
+        return self._vocabulary.n_evicted
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._vocabulary
+
+    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranked]:
+        """Answer requests; see `Recommender`."""
+        return self._model.recommend(requests, k)
+
+    def rank(self, requests: Sequence[Request], targets: Sequence[str]) -> list[int]:
+        """Rank targets in the whole catalogue; see `Recommender`."""
+        return self._model.rank(requests, targets)
+
+    def admit(self, examples: Sequence[Example]) -> list[str]:
+        """Let the new items of a batch in before it is learned: they can be recommended at once.
+
+        To admit and then to learn the same batch leaves exactly what learning it alone does.
+
+        Returns:
+            The ids that entered.
+
+        Raises:
+            ValueError: An example is malformed.
+        """
+        check(examples)
+        plan = self._vocabulary.plan(sighted(examples))
+        vectors = self._first_vectors(examples, plan)
+        self._enter(plan, vectors)
+        self._vocabulary.commit(plan, count_sightings=False)
+        return list(plan.births)
+
+    def learn(self, examples: Sequence[Example]) -> LearnReport:
+        """Take one gradient step on a mini-batch, or none where nothing in it has a known history; see `Learner`."""
+        check(examples)
+        random_state = self._generator.get_state()
+        plan = self._vocabulary.plan(sighted(examples))
+        vectors = self._first_vectors(examples, plan)
+        lessons = read(examples, plan.row, lambda context: self._inputs(context, plan))
+        try:
+            step = gradients(self._model, lessons, plan, vectors, self._generator)
+        except ModelDiverged:
+            self._generator.set_state(random_state)
+            raise
+        self._enter(plan, vectors)
+        self._vocabulary.commit(plan)
+        self._count(plan)
+        if step is not None:
+            self._apply(step)
+        self.version += 1
+        n_targets, loss = (0, None) if step is None else (lessons.n_targets, step.loss)
+        return LearnReport(len(examples), n_targets, loss, len(plan.births), self.n_items)
+
+    def update(self, *, full: bool = False) -> Update:
+        """Return what changed since the last update, or everything.
+
+        The first update after the start and after `load_state` tells everything. A full one asked for later does not
+        count as the last: copies that follow the stream of updates need not see it.
+        """
+        everything = full or self._published is None
+        rows = np.arange(self.n_items) if everything else np.flatnonzero(self._changed[: self.n_items])
+        base = None if everything else self._published
+        update = Update.of(self._model, rows, lineage=self.lineage, version=self.version, base=base)
+        if not full or self._published is None:
+            self._changed[:] = False
+            self._published = self.version
+        return update
+
+    def state(self) -> State:
+        """Return a copy of everything; see `Learner`."""
+        state = dump(self._model, self._vocabulary, self._rows, self._dense)
+        state.tensors["generator"] = self._generator.get_state()
+        state.metadata |= {"kind": self.kind, "version": self.version, "config": self.config.to_mapping()}
+        return state
+
+    def load_state(self, state: State) -> None:
+        """Become the learner that `state` was taken from; see `Learner`."""
+        fresh = GRULearner(self.config, lineage=self.lineage)
+        restore(state, self.kind, fresh._model, fresh._vocabulary, fresh._rows, fresh._dense)
+        with missing_parts_named():
+            fresh._generator.set_state(state.tensors["generator"])
+            fresh.version = int(str(state.metadata["version"]))
+        self.__dict__.update(fresh.__dict__)
+
+    def _inputs(self, context: Context, plan: Plan) -> list[int]:
+        if not plan.births and not plan.evicted:
+            return self._model.inputs(context)
+        start = 0 if self.config.whole_history else context.sitting
+        rows = [plan.row(visit[0]) for visit in context.history[start:]]
+        return [row for row in rows if row >= 0][-self.config.window :]
+
+    def _first_vectors(self, examples: Sequence[Example], plan: Plan) -> Tensor:
+        """First vectors of the plan's births, in order, [n_births, hidden]."""
+        parents: dict[str, int] = {}
+        for example in examples:
+            item = example.item
+            if item is not None and item in plan.births and item not in parents and example.role in TARGETS:
+                parents[item] = next(reversed(self._inputs(example.context, plan)), -1)
+        births = list(plan.births.items())
+        return first_vectors(
+            self.config, self._model.table, [(row, parents[item]) for item, row in births], self._generator
+        )
+
+    def _enter(self, plan: Plan, vectors: Tensor) -> None:
+        if not plan.births:
+            return
+        born = np.fromiter(plan.births.values(), np.int64)
+        rows = torch.from_numpy(born).to(self._model.device)
+        self._model.table.write(rows, vectors, vectors.new_zeros(len(rows)))
+        self._rows.reserve(self._model.table.n_rows)
+        self._rows.forget(rows)
+        self._model.counts.clear(born)
+        self._touch(born)
+
+    def _count(self, plan: Plan) -> None:
+        rows = [self._vocabulary.index.rows.get(item, -1) for item in plan.sighted]
+        sighted = np.array([row for row in rows if row >= 0], np.int64)
+        self._model.counts.sight(sighted)
+        self._touch(sighted)
+
+    def _apply(self, step: Gradients) -> None:
+        rows = torch.from_numpy(step.rows).to(self._model.device)
+        self._model.table.add(rows, *self._rows.steps(rows, step.vectors, step.biases))
+        self._dense.apply(self._model.encoder.weights(), step.dense)
+        self._touch(step.rows)
+
+    def _touch(self, rows: Rows) -> None:
+        n_rows = max(self.n_items, int(rows.max(initial=-1)) + 1)
+        if n_rows > len(self._changed):
+            grown = np.zeros(2 * n_rows, np.bool_)
+            grown[: len(self._changed)] = self._changed
+            self._changed = grown
+        self._changed[rows] = True

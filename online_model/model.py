@@ -1,0 +1,134 @@
+"""The recurrent model as something that answers: what learner and serving copies have in common."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from online_model.config import ModelConfig
+from online_model.counts import FadingCounts
+from online_model.encoders.base import Encoder, pack
+from online_model.encoders.gru import GRUEncoder
+from online_model.popular import Popular, Retrieved, excluded_rows, present
+from online_model.protocol import Context, Ranked, Request
+from online_model.scoring import MAX_SCORES, count_at_least, score_catalogue, top_k
+from online_model.table import ItemTable
+from online_model.vocabulary import RowIndex
+
+_SCORE_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def choose_device(config: ModelConfig) -> torch.device:
+    """Return the device that the settings ask for.
+
+    Raises:
+        ValueError: CUDA is asked for and there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device must be auto or cpu: cuda is asked for and torch finds no CUDA device")
+    cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if cuda else "cpu")
+
+
+class RecurrentModel:
+    """Weights, ids and counts, and the answers that follow from them.
+
+    Attributes:
+        table: Item vectors and biases.
+        encoder: From the items of a sitting to the state that items are scored with.
+        counts: What is popular now, by row.
+    """
+
+    def __init__(self, config: ModelConfig, index: RowIndex, generator: Generator | None = None) -> None:
+        """Build an empty model; without a generator its encoder is all zeros, to be filled."""
+        self.config = config
+        self.device = choose_device(config)
+        self.table = ItemTable(config.hidden, self.device, _SCORE_TYPES[config.score_dtype])
+        self.encoder: Encoder = GRUEncoder(config.hidden, config.skip, self.device, generator)
+        self.counts = FadingCounts(config.popularity_half_life)
+        self._popular = Popular(index, self.counts)
+
+    @property
+    def index(self) -> RowIndex:
+        """Item id <-> row."""
+        return self._popular.index
+
+    def replace_index(self, index: RowIndex) -> None:
+        """Answer with the ids of another index from now on."""
+        self._popular.index = index
+
+    def inputs(self, context: Context) -> list[int]:
+        """Return the rows that the state is computed from: the known items of the sitting, the last of them."""
+        start = 0 if self.config.whole_history else context.sitting
+        rows = self.index.rows
+        found = [rows[visit[0]] for visit in context.history[start:] if visit[0] in rows]
+        return found[-self.config.window :]
+
+    def encode(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """Return one state a sequence of rows, none of them empty, float32 [batch, hidden]."""
+        packing = pack(sequences)
+        return self.encoder.encode(self.table.vectors[torch.from_numpy(packing.rows).to(self.device)], packing)
+
+    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranked]:
+        """Answer requests; see `Recommender`."""
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        return [
+            present(self.index, request, retrieved)
+            for request, retrieved in zip(requests, self.retrieve(requests, k), strict=True)
+        ]
+
+    @torch.no_grad()
+    def retrieve(self, requests: Sequence[Request], n: int) -> list[Retrieved]:
+        """Return the best `n` items for each request, its excluded ones left out.
+
+        A ranking stage asks here for more candidates than it will list, and orders them anew.
+        """
+        sequences = [self.inputs(request.context) for request in requests]
+        answers: list[Retrieved | None] = [None] * len(requests)
+        warm = [place for place, sequence in enumerate(sequences) if sequence]
+        for places in self._portions(warm):
+            scores = self._scores([sequences[place] for place in places], [requests[place] for place in places])
+            best, rows = top_k(scores, n)
+            for place, values, columns in zip(places, best.tolist(), rows.tolist(), strict=True):
+                n_live = sum(value != -np.inf for value in values)
+                answers[place] = Retrieved(columns[:n_live], values[:n_live], ["recurrent"] * n_live)
+        cold = [place for place, sequence in enumerate(sequences) if not sequence]
+        for place, found in zip(cold, self._popular.retrieve([requests[place] for place in cold], n), strict=True):
+            answers[place] = found
+        return [answer for answer in answers if answer is not None]
+
+    @torch.no_grad()
+    def rank(self, requests: Sequence[Request], targets: Sequence[str]) -> list[int]:
+        """Rank targets among all items that may be listed; see `Recommender`."""
+        ranks = [0] * len(requests)
+        rows = [self.index.rows.get(target, -1) for target in targets]
+        sequences = [self.inputs(request.context) for request in requests]
+        listable = [
+            place
+            for place, request in enumerate(requests)
+            if rows[place] >= 0 and targets[place] not in request.exclude
+        ]
+        for places in self._portions([place for place in listable if sequences[place]]):
+            scores = self._scores([sequences[place] for place in places], [requests[place] for place in places])
+            columns = torch.tensor([rows[place] for place in places], device=self.device)
+            counts = count_at_least(scores, scores.gather(1, columns[:, None])[:, 0])
+            for place, count in zip(places, counts.tolist(), strict=True):
+                ranks[place] = count
+        for place in listable:
+            if not sequences[place]:
+                ranks[place] = self._popular.rank(requests[place], rows[place])
+        return ranks
+
+    def _scores(self, sequences: Sequence[Sequence[int]], requests: Sequence[Request]) -> Tensor:
+        scores = score_catalogue(self.encode(sequences), self.table.scored_vectors, self.table.biases)
+        excluded = [(line, row) for line, request in enumerate(requests) for row in excluded_rows(self.index, request)]
+        if excluded:
+            lines, rows = torch.tensor(excluded, device=self.device).t()
+            scores[lines, rows] = -torch.inf
+        return scores
+
+    def _portions(self, places: Sequence[int]) -> list[Sequence[int]]:
+        size = max(1, MAX_SCORES // max(1, len(self.index)))
+        return [places[start : start + size] for start in range(0, len(places), size)]

@@ -1,0 +1,106 @@
+"""Scores of the whole catalogue, their exact best, and exact ranks: the one way that all copies of the model score."""
+
+import threading
+
+import torch
+from torch import Tensor
+
+# Rows scored at a time on a CPU: the block of scores stays in the cache that wrote it.
+_CHUNK = 4096
+# Items whose maximum is looked at before the items themselves.
+_BLOCK = 64
+# Scores held at once, 128 MiB as float32; requests beyond that wait their turn.
+MAX_SCORES = 2**25
+
+_scratch = threading.local()
+
+
+def score_catalogue(hidden: Tensor, vectors: Tensor, biases: Tensor) -> Tensor:
+    """Score every item for every state.
+
+    Args:
+        hidden: States, float32 [batch, hidden].
+        vectors: Item vectors, [n_items, hidden]; products are taken in their type.
+        biases: float32 [n_items].
+
+    Returns:
+        float32 [batch, n_items], valid until this thread scores again.
+    """
+    hidden = hidden.to(vectors.dtype)
+    if hidden.device.type != "cpu":
+        return torch.mm(hidden, vectors.t()).float().add_(biases)
+    n_items = len(vectors)
+    # Fresh memory of this size costs as much as the product: it comes from the system page by page.
+    scores = _scratch_memory(len(hidden) * n_items).view(len(hidden), n_items)
+    for start in range(0, n_items, _CHUNK):
+        end = min(start + _CHUNK, n_items)
+        if vectors.dtype == torch.float32:
+            torch.addmm(biases[start:end], hidden, vectors[start:end].t(), out=scores[:, start:end])
+        else:
+            torch.add(torch.mm(hidden, vectors[start:end].t()), biases[start:end], out=scores[:, start:end])
+    return scores
+
+
+def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the best `k` scores of each row and their columns: best first, of equal ones the lower column first.
+
+    Args:
+        scores: [batch, n_items]; left untouched.
+        k: How many; all where there are fewer items.
+
+    Returns:
+        Scores and columns, [batch, min(k, n_items)].
+    """
+    n_items = scores.shape[1]
+    k = min(k, n_items)
+    values, columns = _block_candidates(scores, k + 1)
+    best, places = values.topk(min(k + 1, values.shape[1]), dim=1)
+    columns = columns.gather(1, places)
+    tied = best[:, k - 1].eq(best[:, -1]) & best[:, k - 1].isfinite() if best.shape[1] > k > 0 else None
+    best, columns = best[:, :k], columns[:, :k]
+    by_column = columns.argsort(1)
+    best, places = best.gather(1, by_column).sort(dim=1, descending=True, stable=True)
+    columns = columns.gather(1, by_column).gather(1, places)
+    if tied is not None and bool(tied.any()):
+        # Equal scores stand on both sides of the cut: only a full sort says which of them have the lowest columns.
+        for row in tied.nonzero()[:, 0].tolist():
+            best[row], columns[row] = (
+                part[:k] for part in torch.sort(scores[row], stable=True, dim=0, descending=True)
+            )
+    return best, columns
+
+
+def count_at_least(scores: Tensor, thresholds: Tensor) -> Tensor:
+    """Return how many scores of each row reach its threshold, int64 [batch].
+
+    Args:
+        scores: [batch, n_items].
+        thresholds: [batch].
+    """
+    if scores.device.type != "cpu":
+        return (scores >= thresholds[:, None]).sum(1)
+    # NumPy counts a row of truths several times faster than torch sums them.
+    rows = zip(scores.numpy(), thresholds.numpy(), strict=True)
+    return torch.tensor([int((row >= threshold).sum()) for row, threshold in rows], dtype=torch.int64)
+
+
+def _block_candidates(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The scores among which the best `k` are, and their columns: those of the `k` blocks with the highest maxima."""
+    n_items = scores.shape[1]
+    n_blocks = n_items // _BLOCK
+    if n_blocks <= 2 * k:
+        return scores, torch.arange(n_items, device=scores.device).expand(len(scores), -1)
+    maxima = scores[:, : n_blocks * _BLOCK].view(len(scores), n_blocks, _BLOCK).amax(2)
+    blocks = maxima.topk(k, dim=1).indices
+    within = torch.arange(_BLOCK, device=scores.device)
+    columns = (blocks[:, :, None] * _BLOCK + within).flatten(1)
+    rest = torch.arange(n_blocks * _BLOCK, n_items, device=scores.device).expand(len(scores), -1)
+    columns = torch.cat([columns, rest], 1)
+    return scores.gather(1, columns), columns
+
+
+def _scratch_memory(n_floats: int) -> Tensor:
+    memory: Tensor | None = getattr(_scratch, "memory", None)
+    if memory is None or len(memory) < n_floats:
+        memory = _scratch.memory = torch.empty(n_floats + n_floats // 4)
+    return memory[:n_floats]

@@ -1,0 +1,107 @@
+"""A learner's whole inside as one `State`, and back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from online_model.model import RecurrentModel
+from online_model.optimizer import DenseAdagrad, RowAdagrad
+from online_model.protocol import State
+from online_model.vocabulary import Vocabulary
+
+_VOCABULARY = "vocabulary."
+_ENCODER = "encoder."
+_SQUARES = "encoder_squares."
+
+
+def dump(model: RecurrentModel, vocabulary: Vocabulary, rows: RowAdagrad, dense: DenseAdagrad) -> State:
+    """Return copies of weights, counts, ids and optimizer."""
+    n_items = len(vocabulary)
+    ids = vocabulary.state()
+    tensors = {
+        "vectors": _copy(model.table.vectors),
+        "biases": _copy(model.table.biases),
+        "vector_squares": _copy(rows.vectors[:n_items]),
+        "bias_squares": _copy(rows.biases[:n_items]),
+        "counts": torch.from_numpy(model.counts.weights(n_items).copy()),
+    }
+    tensors |= {_ENCODER + name: _copy(weight) for name, weight in model.encoder.weights().items()}
+    tensors |= {_SQUARES + name: _copy(squares) for name, squares in dense.squares.items()}
+    tensors |= {_VOCABULARY + name: tensor for name, tensor in ids.tensors.items()}
+    return State(tensors, {"counts": model.counts.facts(), "vocabulary": ids.metadata, "hidden": model.config.hidden})
+
+
+def restore(
+    state: State, kind: str, model: RecurrentModel, vocabulary: Vocabulary, rows: RowAdagrad, dense: DenseAdagrad
+) -> None:
+    """Fill parts that are fresh from a state.
+
+    Raises:
+        ValueError: The state is that of another kind or size of model, or lacks a part.
+    """
+    check_kind(state, kind, model.config.hidden)
+    with missing_parts_named():
+        _restore(state, model, vocabulary, rows, dense)
+
+
+@contextmanager
+def missing_parts_named() -> Iterator[None]:
+    """Turn a part that a state does not have into the `ValueError` that `load_state` promises."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"the saved model lacks {error}") from error
+
+
+def check_kind(state: State, kind: str, hidden: int | None = None) -> None:
+    """Refuse a state that is not of this kind and size of model.
+
+    Raises:
+        ValueError: The message names both.
+    """
+    if state.metadata.get("kind") != kind:
+        raise ValueError(f"the saved model is of kind {state.metadata.get('kind')!r}, this one is {kind!r}")
+    if hidden is not None and state.metadata.get("hidden") != hidden:
+        raise ValueError(
+            f"the saved model has hidden = {state.metadata.get('hidden')}, the settings say hidden = {hidden}: "
+            "set it back, or start with an empty checkpoint folder"
+        )
+
+
+def _restore(
+    state: State, model: RecurrentModel, vocabulary: Vocabulary, rows: RowAdagrad, dense: DenseAdagrad
+) -> None:
+    tensors, facts = state.tensors, state.metadata
+    ids, counts = facts["vocabulary"], facts["counts"]
+    if not isinstance(ids, dict) or not isinstance(counts, dict):
+        raise ValueError("the saved model's facts about vocabulary and counts must be objects")
+    vocabulary.load_state(State(_part(tensors, _VOCABULARY), ids))
+    model.replace_index(vocabulary.index)
+    every = torch.arange(len(vocabulary), device=model.device)
+    model.table.write(every, tensors["vectors"].to(model.device), tensors["biases"].to(model.device))
+    rows.reserve(len(vocabulary))
+    rows.vectors[every] = tensors["vector_squares"].to(model.device)
+    rows.biases[every] = tensors["bias_squares"].to(model.device)
+    model.counts.write(np.arange(len(vocabulary)), tensors["counts"].numpy(), counts)
+    load_encoder(model, _part(tensors, _ENCODER))
+    for name, squares in dense.squares.items():
+        squares.copy_(tensors[_SQUARES + name])
+
+
+@torch.no_grad()
+def load_encoder(model: RecurrentModel, weights: dict[str, Tensor]) -> None:
+    """Copy weights into the model's encoder."""
+    for name, weight in model.encoder.weights().items():
+        weight.copy_(weights[name])
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    # .to("cpu") of a tensor that is there already would be the very tensor
+    return tensor.detach().to("cpu", copy=True)

@@ -1,0 +1,159 @@
+"""One gradient step: from lessons to the gradients of the rows and weights that they touch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from online_model.encoders.base import pack
+from online_model.lessons import Lessons
+from online_model.losses import bpr_max, push_down
+from online_model.model import RecurrentModel
+from online_model.protocol import ModelDiverged
+from online_model.vocabulary import Plan, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """What a step will do.
+
+    Attributes:
+        loss: Mean loss over the targets; None where there was no target.
+        rows: Touched rows, each once, int64 [n].
+        vectors: Gradients of their vectors, float32 [n, hidden].
+        biases: Gradients of their biases, float32 [n].
+        dense: Gradients of the encoder's weights.
+    """
+
+    loss: float | None
+    rows: Rows
+    vectors: Tensor
+    biases: Tensor
+    dense: dict[str, Tensor]
+
+
+def gradients(
+    model: RecurrentModel, lessons: Lessons, plan: Plan, newborn: Tensor, generator: Generator
+) -> Gradients | None:
+    """Compute the gradients of a batch; changes nothing but the generator.
+
+    Args:
+        model: The weights.
+        lessons: What to learn, as rows after `plan`.
+        plan: The births whose vectors stand in no table yet.
+        newborn: Those vectors, [n_births, hidden].
+        generator: Draws the negatives.
+
+    Returns:
+        The gradients; None where there is nothing to learn, or nothing to compare a target with.
+
+    Raises:
+        ModelDiverged: The loss or a gradient is not finite.
+    """
+    n_items = max([len(model.index), *(row + 1 for row in plan.births.values())])
+    if not lessons.items or n_items < 3:
+        return None
+    config, n_targets = model.config, lessons.n_targets
+    packing = pack(lessons.sequences)
+    items = np.array(lessons.items, np.int64)
+    drawn = torch.randint(n_items, (config.negatives,), generator=generator).numpy()
+    candidates = _unique(n_items, items[:n_targets], drawn)
+
+    weights = _Weights(model, plan, newborn)
+    inputs, _ = weights.take(packing.rows)
+    scored, biases = weights.take(candidates)
+    turned_away, turned_away_biases = weights.take(items[n_targets:])
+    hidden = model.encoder.encode(inputs, packing)
+    importance = torch.tensor(lessons.weights, device=model.device)
+    scores = torch.addmm(biases, hidden[:n_targets], scored.t())
+    losses = bpr_max(
+        scores,
+        *_columns(n_items, candidates, items[:n_targets], lessons.currents()[:n_targets], model.device),
+        importance[:n_targets],
+        regularisation=config.score_regularisation,
+        elu=config.elu,
+    )
+    sinking = (hidden[n_targets:] * turned_away).sum(1) + turned_away_biases
+    unwanted = push_down(sinking, importance[n_targets:]).sum()
+    total = losses.sum() + config.negative_weight * unwanted
+
+    dense = dict(model.encoder.weights())
+    parts = [inputs, scored, biases, turned_away, turned_away_biases]
+    found = torch.autograd.grad(total / config.loss_norm, [*parts, *dense.values()])
+    # One number tells whether all are finite, and one trip from the device fetches it.
+    squares = torch.stack([total.detach(), *(gradient.flatten().dot(gradient.flatten()) for gradient in found)])
+    if not bool(squares.sum().isfinite()):
+        raise ModelDiverged(f"loss {float(total.detach())} over {len(items)} lessons: it or a gradient is not finite")
+    rows = np.concatenate([candidates, _unique(n_items, packing.rows, items[n_targets:], leave_out=candidates)])
+    place = _places(n_items, rows)
+    return Gradients(
+        float(losses.detach().sum()) / n_targets if n_targets else None,
+        rows,
+        _sum(len(rows), found[1], (place[packing.rows], found[0]), (place[items[n_targets:]], found[3])),
+        _sum(len(rows), found[2], (place[items[n_targets:]], found[4])),
+        dict(zip(dense, found[len(parts) :], strict=True)),
+    )
+
+
+class _Weights:
+    """Copies of rows that take gradients: those of the table, or of items that are about to enter it."""
+
+    def __init__(self, model: RecurrentModel, plan: Plan, newborn: Tensor) -> None:
+        self._table = model.table
+        self._births = np.fromiter(plan.births.values(), np.int64)
+        self._newborn = newborn
+
+    def take(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Return vectors [n, hidden] and biases [n] of rows, which may stand there several times."""
+        device = self._table.device
+        new = np.isin(rows, self._births) if len(self._births) else np.zeros(0, np.bool_)
+        known = torch.from_numpy(np.where(new, 0, rows) if new.any() else rows).to(device)
+        vectors, biases = self._table.copies(known)
+        if new.any():
+            order = np.argsort(self._births)
+            births = order[np.searchsorted(self._births, rows[new], sorter=order)]
+            places = torch.from_numpy(np.flatnonzero(new)).to(device)
+            vectors[places] = self._newborn[torch.from_numpy(births).to(device)]
+            biases[places] = 0.0
+        return vectors.requires_grad_(), biases.requires_grad_()
+
+
+def _sum(n_rows: int, first: Tensor, *others: tuple[Rows, Tensor]) -> Tensor:
+    """Gradients of all rows: those of the first rows in order, and others by place."""
+    total = first.new_zeros(n_rows, *first.shape[1:])
+    total[: len(first)] = first
+    for places, gradient in others:
+        total.index_add_(0, torch.from_numpy(places).to(first.device), gradient)
+    return total
+
+
+def _unique(n_items: int, *parts: Rows, leave_out: Rows | None = None) -> Rows:
+    """The distinct rows of all parts, ascending: marked in a table, which beats sorting by far."""
+    there = np.zeros(n_items, np.bool_)
+    for part in parts:
+        there[part] = True
+    if leave_out is not None:
+        there[leave_out] = False
+    return np.flatnonzero(there)
+
+
+def _places(n_items: int, rows: Rows) -> Rows:
+    """Where each row stands among `rows`, -1 for one that does not, int64 [n_items]."""
+    places = np.full(n_items, -1, np.int64)
+    places[rows] = np.arange(len(rows))
+    return places
+
+
+def _columns(
+    n_items: int, candidates: Rows, targets: Rows, currents: Sequence[int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Column of each target, and which candidates are no negatives of it: itself and the item the user is on."""
+    places = _places(n_items, candidates)
+    positive, current = places[targets], places[np.array(currents, np.int64)]
+    left_out = np.zeros((len(targets), len(candidates)), np.bool_)
+    lines = np.arange(len(targets))
+    left_out[lines, positive] = True
+    left_out[lines[current >= 0], current[current >= 0]] = True
+    return torch.from_numpy(positive).to(device), torch.from_numpy(left_out).to(device)
