@@ -1,0 +1,1 @@
+"""Programs that produce events: a replay of files, a synthetic shop, a helper for applications."""
