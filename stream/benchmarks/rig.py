@@ -1,0 +1,159 @@
+"""A broker and a worker of the benchmark's own, and readings of both."""
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Message
+
+from stream.brokers.apache import ApacheKafka
+from stream.brokers.ports import free_ports
+from stream.errors import StartupError
+from stream.live.children import Child
+from stream.live.plan import environment
+from stream.settings import Settings
+from stream.topics.preflight import create_missing
+from stream.topics.reading import TopicReader, as_bytes
+
+READY_SECONDS = 120.0
+_SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)$", re.MULTILINE)
+
+Metrics = Mapping[tuple[str, str], float]
+"""Samples of `/metrics` by name and label text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What processes have used since they were started: CPU seconds, and resident memory in MiB."""
+
+    worker_cpu: float
+    broker_cpu: float
+    worker_mib: float
+
+
+class Rig:
+    """An Apache Kafka and one worker, thrown away at the end.
+
+    Args:
+        settings: What the environment says; the model and the trainer are taken as they are there.
+        overrides: Settings of this benchmark, nested by group.
+        stack: Ends what was started.
+    """
+
+    def __init__(self, settings: Settings, overrides: Mapping[str, Any], stack: ExitStack) -> None:
+        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="millstream-bench-")))
+        self.broker = stack.enter_context(ApacheKafka(self.folder / "kafka"))
+        self._stack = stack
+        self._hurry = threading.Event()
+        self._web_port = free_ports(1)[0]
+        values: dict[str, Any] = {
+            "app_id": f"bench-{secrets.token_hex(3)}",
+            "data_dir": str(self.folder / "data"),
+            "kafka": {"bootstrap_servers": self.broker.bootstrap},
+            "web": {"port": self._web_port},
+            **overrides,
+        }
+        self.variables = environment(values)
+        self.settings = Settings(**{**values, "model": settings.model, "trainer": settings.trainer})
+        create_missing(self.settings)
+        self.worker: Child | None = None
+
+    def start_worker(self) -> float:
+        """Start the worker; return the seconds until it was ready."""
+        started = time.monotonic()
+        worker = Child("worker", ["worker"], self.variables, self.folder / "worker.log")
+        self._stack.callback(worker.end, 30.0, self._hurry)
+        self.worker = worker
+        while time.monotonic() - started < READY_SECONDS:
+            worker.check()
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/ready", timeout=5):
+                    return time.monotonic() - started
+            except OSError:
+                time.sleep(0.05)
+        raise StartupError(f"the worker was not ready within {READY_SECONDS:.0f} s; its log is {worker.log_path}")
+
+    def produce(self, *arguments: str) -> str:
+        """Run `millstream produce ...` to its end; return what it printed.
+
+        Raises:
+            StartupError: It failed.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "stream.cli", "produce", *arguments],
+            env={**os.environ, **self.variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise StartupError(f"produce {' '.join(arguments)}: {done.stderr.strip().splitlines()[-1:]}")
+        return done.stdout
+
+    def read(self, topic: str) -> list[Message]:
+        """Read a topic to its end."""
+        with TopicReader(self.settings, topic) as reader:
+            bounds = reader.bounds()
+            starts = {partition: first for partition, (first, _) in bounds.items()}
+            return list(reader.read_to_end(starts, {partition: end for partition, (_, end) in bounds.items()}))
+
+    def metrics(self) -> Metrics:
+        """Read the worker's metrics."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/metrics", timeout=10) as response:
+            text = response.read().decode()
+        return {(m["name"], m["labels"] or ""): float(m["value"]) for m in _SAMPLE.finditer(text)}
+
+    def usage(self) -> Usage:
+        """Read what worker (its trainer included) and broker have used."""
+        import psutil
+
+        assert self.worker is not None
+        assert self.broker.pid is not None
+        worker = psutil.Process(self.worker.pid)
+        family = [worker, *worker.children(recursive=True)]
+        broker = psutil.Process(self.broker.pid).cpu_times()
+        times = [process.cpu_times() for process in family]
+        return Usage(
+            worker_cpu=sum(each.user + each.system for each in times),
+            broker_cpu=broker.user + broker.system,
+            worker_mib=sum(process.memory_info().rss for process in family) / 2**20,
+        )
+
+
+@contextmanager
+def rig(settings: Settings, **overrides: Any) -> Iterator[Rig]:
+    """Give a rig and take it down at the end."""
+    with ExitStack() as stack:
+        yield Rig(settings, overrides, stack)
+
+
+@contextmanager
+def synthetic_file(file: Path | None, n_events: int) -> Iterator[Path]:
+    """Give the file, or where none is named one of events that the synthetic shop made."""
+    if file is not None:
+        yield file
+        return
+    with rig(Settings()) as at:
+        at.produce("synthetic", "--rate", "max", "--events", str(n_events), "--time-factor", "600")
+        records = sorted(at.read(at.settings.topics.events[0]), key=lambda message: message.timestamp()[1])
+        path = at.folder / "synthetic.jsonl"
+        path.write_bytes(b"".join((as_bytes(message.value()) or b"") + b"\n" for message in records))
+        yield path
+
+
+def write_json(path: Path | None, result: Mapping[str, Any]) -> None:
+    """Write one JSON object to a file, where one is named."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Kafka on this machine: Apache Kafka from its own jars, and librdkafka's in-process mock for a first look."""

@@ -1,0 +1,91 @@
+"""`millstream bench`: what it costs and how quick it is, on a real Apache Kafka of the benchmark's own."""
+
+import os
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stream.errors import StartupError
+from stream.settings import Settings
+
+app = typer.Typer(help="Benchmarks, on a real Apache Kafka of their own.", no_args_is_help=True)
+
+JsonPath = Annotated[Path | None, typer.Option("--json", help="write the figures as one JSON object")]
+
+
+@app.command()
+def pipeline(
+    context: typer.Context,
+    file: Annotated[Path | None, typer.Option(help="events to replay; a synthetic stream by default")] = None,
+    events: Annotated[int, typer.Option(min=1000, help="events to take")] = 100_000,
+    compare: Annotated[bool, typer.Option(help="put the same events through the learner in this process too")] = True,
+    json_path: JsonPath = None,
+) -> None:
+    """Events a second scored and learned through Kafka, against the same learner in process."""
+    settings: Settings = context.obj
+    from stream.benchmarks import pipeline as benchmark
+    from stream.benchmarks.rig import synthetic_file, write_json
+
+    _need_psutil()
+    with synthetic_file(file, events) as stream:
+        result = benchmark.run(settings, stream, events, compare=compare)
+    facts = asdict(result)
+    write_json(json_path, {**_machine(), **facts})
+    rows = [(name, facts[name]) for name in facts if not isinstance(facts[name], dict | list)]
+    rows.append(("live by tenth", " ".join(f"{rate:.3f}" for rate in result.live_tenths)))
+    rows += [(f"hit rate at 20, {arm}", rate) for arm, rate in result.arms.items()]
+    rows += [(f"... in the last tenth, {arm}", rate) for arm, rate in result.arms_last.items()]
+    if result.in_process is not None:
+        rows += [(f"in process: {name}", result.in_process[name]) for name in ("recall", "mrr", "events_per_second")]
+        rows.append(("live over in-process recall", result.arms["live"] / result.in_process["recall"]))
+    _print("pipeline", rows)
+
+
+@app.command()
+def latency(
+    context: typer.Context,
+    rate: Annotated[float, typer.Option(min=1, help="events a second")] = 200,
+    seconds: Annotated[float, typer.Option(min=5, help="measured, after ten seconds of warm-up")] = 30,
+    json_path: JsonPath = None,
+) -> None:
+    """Milliseconds from an event's Kafka timestamp to its answer in a consumer's hands, learning on."""
+    settings: Settings = context.obj
+    from stream.benchmarks import latency as benchmark
+    from stream.benchmarks.rig import write_json
+
+    _need_psutil()
+    facts = asdict(benchmark.run(settings, rate, seconds))
+    write_json(json_path, {**_machine(), **facts})
+    _print("latency", list(facts.items()))
+
+
+@app.command("all")
+def all_(context: typer.Context) -> None:
+    """Run every benchmark with its defaults."""
+    pipeline(context)
+    latency(context)
+
+
+def _print(name: str, rows: list[tuple[str, Any]]) -> None:
+    table = Table(title=f"{name} on {_machine()['machine']}", show_header=False, title_justify="left")
+    for label, value in rows:
+        table.add_row(label, f"{value:,.4g}" if isinstance(value, float) else str(value))
+    Console().print(table)
+
+
+def _machine() -> dict[str, str]:
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%MZ")
+    return {"machine": f"{os.cpu_count()} cores, {platform.machine()}", "date": now}
+
+
+def _need_psutil() -> None:
+    try:
+        import psutil  # noqa: F401
+    except ImportError as error:
+        raise StartupError("benchmarks need psutil: `make setup` installs it") from error

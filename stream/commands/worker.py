@@ -1,0 +1,72 @@
+"""`millstream worker`: take events, answer them, learn from them."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from stream.errors import StartupError
+from stream.settings import Settings
+
+
+def worker(
+    ctx: typer.Context,
+    supervise: Annotated[
+        bool, typer.Option("--supervise", help="Start it again, with growing pauses, when it dies.")
+    ] = False,
+) -> None:
+    """Answer events with recommendations, and learn from them, until told to stop."""
+    if supervise:
+        from stream.supervise import supervise as keep_running
+
+        _configure_logging(ctx.obj)
+        raise typer.Exit(keep_running([sys.executable, "-m", "stream.cli", "worker"]))
+    raise typer.Exit(run(ctx.obj))
+
+
+def run(settings: Settings) -> int:
+    """Run a worker in this process and return its exit code."""
+    _configure_logging(settings)
+    from stream.topics.preflight import preflight
+
+    checked = preflight(settings)  # fails fast, before torch is loaded
+    for warning in checked.warnings:
+        logging.getLogger(__name__).warning("%s", warning)
+    import uvloop
+    from prometheus_client import CollectorRegistry
+
+    from monitoring.metrics import Metrics
+    from stream.instance import Instance
+    from stream.worker import Worker
+
+    instance = Instance(settings.data_dir)
+    metrics = Metrics(CollectorRegistry())
+
+    async def main() -> int:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        return await Worker(settings, checked, instance, metrics).run(stop)
+
+    try:
+        code = uvloop.run(main())
+    except StartupError as error:
+        logging.getLogger("millstream").critical("%s", error)
+        code = error.exit_code
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of clients that wait for a broker would hold an ordinary exit up
+
+
+def _configure_logging(settings: Settings) -> None:
+    """Log changes of state to standard error; the clients' own chatter only where something is wrong."""
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    for noisy in ("faust", "mode", "aiokafka", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

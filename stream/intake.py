@@ -1,0 +1,432 @@
+"""Kafka to batches, through Faust. The one module that knows the private parts of Faust and aiokafka.
+
+Faust keeps the group membership, the fetching and the life of the agent. Three things are done differently here:
+
+- What was fetched of a partition enters the agent's queue as one chunk: Faust's own path spends four asyncio tasks on a
+  record (about 70 microseconds).
+- Faust never commits. Offsets travel in the transaction that holds the users' states (`stream.delivery`).
+- After a rebalance every partition is sought explicitly. Stock Faust leaves the position behind records that it fetched
+  and dropped where no offset, or offset 0, is committed; the next commit would make that loss final.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple, Protocol, cast
+
+import faust
+from aiokafka.errors import ConsumerStoppedError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode import CrashingSupervisor
+
+from stream.faust_app import faust_app
+from stream.merge import TimeMerge
+from stream.settings import Settings, SettingsError
+
+FAUST_VERSION = "0.15.3"
+AIOKAFKA_SERIES = "0.14."
+FETCH_MAX_WAIT_MS = 50
+"""A broker answers a fetch at the first byte, so this bounds only how long an idle one is held."""
+MERGED_RECORDS = 65_536
+"""Records that may wait until each partition with a backlog has one to compare."""
+MERGE_WAIT_SECONDS = 1.0
+CATCHING_UP_MS = 2_000
+"""Events older than this when they are taken are a backlog: nobody waits for their answers any more."""
+
+
+class Record(Protocol):
+    """One Kafka record, as aiokafka hands it over."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+class Partition(NamedTuple):
+    """A partition of a source topic."""
+
+    topic: str
+    number: int
+
+
+class Assignment(NamedTuple):
+    """What the group gave this worker. Generation and member id are one consistent pair."""
+
+    generation: int
+    member_id: str
+    partitions: frozenset[Partition]
+
+
+class Chunk(NamedTuple):
+    """What one fetch returned of one partition, labelled with the generation known before the fetch."""
+
+    generation: int
+    partition: Partition
+    records: Sequence[Record]
+
+
+class Batch(NamedTuple):
+    """All chunks of one generation that waited.
+
+    Attributes:
+        generation: The group's generation under which all records were fetched.
+        records: In the order of their offsets within a partition.
+        positions: For each partition, the offset after the last of its records here.
+    """
+
+    generation: int
+    records: list[Record]
+    positions: dict[Partition, int]
+
+
+StartOffsets = Callable[[frozenset[Partition]], Awaitable[Mapping[Partition, int]]]
+OnAssigned = Callable[[Assignment], Awaitable[None]]
+
+
+class Intake:
+    """Source topics as batches.
+
+    Args:
+        settings: The settings of the worker.
+        instance_id: Static membership: a worker that restarts within the session keeps its partitions.
+        on_assigned: Called after each rebalance, before anything is fetched; when it returns, the state of the
+            partitions is in memory.
+        start_offsets: Where to read each partition from.
+
+    Raises:
+        SettingsError: The installed Faust or aiokafka is another than this module knows.
+    """
+
+    def __init__(
+        self, settings: Settings, instance_id: str, on_assigned: OnAssigned, start_offsets: StartOffsets
+    ) -> None:
+        check_versions()
+        self.topics = frozenset(settings.topics.events)
+        self.max_batch = settings.intake.max_batch
+        self.start_offsets = start_offsets
+        self.assignment: Assignment | None = None
+        self._on_assigned = on_assigned
+        self.app = faust_app(settings, instance_id)
+        self.app.transport = _Transport(self, self.app.conf.broker_consumer, self.app)
+        self._pending: Assignment | None = None
+        self.app.on_rebalance_complete.connect(self._rebalanced)
+        self._source = self.app.topic(*sorted(self.topics), key_serializer="raw", value_serializer="raw")
+
+    def agent(self, run: Callable[[AsyncIterator[Batch]], Awaitable[None]]) -> None:
+        """Register what consumes the batches; when it raises, the application crashes."""
+
+        async def score(stream: Any) -> None:
+            await run(self._batches(stream))
+
+        self.app.agent(self._source, supervisor_strategy=CrashingSupervisor, name="score")(score)
+
+    @property
+    def generation(self) -> int:
+        """The group's generation that this worker belongs to."""
+        return int(self.app.consumer_generation_id)
+
+    @property
+    def ready(self) -> bool:
+        """Whether partitions are assigned, their state is loaded and no rebalance is under way."""
+        return not self.app.rebalancing and self.app.tables.actives_ready and self.assignment is not None
+
+    def check_coordinator(self) -> None:
+        """Raise what aiokafka's group coordinator could not deal with.
+
+        Faust never asks; an error in joining the group would leave a live worker without partitions.
+        """
+        thread = getattr(self.app.consumer, "_thread", None)
+        consumer = getattr(thread, "_consumer", None)
+        coordinator = getattr(consumer, "_coordinator", None)
+        task = getattr(coordinator, "_coordination_task", None)
+        if task is not None and task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+        if (pending := getattr(coordinator, "_pending_exception", None)) is not None:
+            raise pending
+
+    def fetched_positions(self) -> dict[Partition, int]:
+        """Return for each partition the offset that is fetched next; records before it may still be queued here."""
+        thread = getattr(self.app.consumer, "_thread", None)
+        subscription = getattr(getattr(thread, "_consumer", None), "_subscription", None)
+        assignment = getattr(getattr(subscription, "subscription", None), "assignment", None)
+        if assignment is None:
+            return {}
+        states = {tp: assignment.state_value(tp) for tp in assignment.tps if tp.topic in self.topics}
+        return {
+            Partition(tp.topic, tp.partition): state.position
+            for tp, state in states.items()
+            if state is not None and state.has_valid_position
+        }
+
+    def joined(self, assignment: Assignment) -> None:
+        """Note what the coordinator said inside its join; called in aiokafka's thread."""
+        self._pending = assignment
+
+    async def _rebalanced(self, *_: Any, **__: Any) -> None:
+        """Load the state of what was assigned; Faust awaits this before it seeks and resumes."""
+        pending = self._pending
+        if pending is None or pending.generation != self.generation:
+            return  # a newer join is under way and will come here itself
+        try:
+            await self._on_assigned(pending)
+        except Exception as error:
+            await self.app.crash(error)
+            raise
+        if pending is self._pending:
+            self.assignment = pending
+
+    async def _batches(self, stream: Any) -> AsyncIterator[Batch]:
+        """Yield what waits, of all partitions, as one batch: one flush answers it all."""
+        backlog = _Backlog(self, stream.channel.queue)
+        while not stream.should_stop:
+            try:
+                await backlog.fill()
+            except StopAsyncIteration:  # the channel was closed by a stop
+                return
+            if (batch := backlog.take(self.max_batch)) is not None:
+                yield batch
+            await asyncio.sleep(0)
+
+    def behind(self) -> set[Partition]:
+        """Return the partitions of which the broker had more, at the last fetch, than was handed over since."""
+        return cast(_Consumer, self.app.consumer).behind()
+
+
+class _Backlog:
+    """What was fetched and not yet taken. A backlog comes out in the order of time, a live stream as it comes.
+
+    Args:
+        intake: Knows the generation, and which partitions have more to come.
+        queue: Of the agent's channel: chunks.
+    """
+
+    def __init__(self, intake: Intake, queue: Any) -> None:
+        self._intake = intake
+        self._queue = queue
+        self._waiting: TimeMerge[Partition, Record] = TimeMerge()
+        self._generation = -1
+        self._given_up: set[Partition] = set()
+
+    async def fill(self) -> None:
+        """Wait for records, and take in as many chunks as the next batch can be well made of.
+
+        Raises:
+            StopAsyncIteration: The channel was closed.
+        """
+        while (chunk := await self._next_chunk()) is not None:
+            if chunk.generation != self._generation:  # what waits was fetched before a rebalance, and is read again
+                self._waiting.clear()
+                self._given_up.clear()
+                self._generation = chunk.generation
+            self._given_up.discard(chunk.partition)
+            self._waiting.add(chunk.partition, chunk.records)
+
+    def take(self, n_records: int) -> Batch | None:
+        """Return the next batch; None when what waits belongs to a generation that is over."""
+        if self._generation != self._intake.generation:
+            self._waiting.clear()
+            return None
+        records, positions = self._waiting.take(n_records, self._expected())
+        return Batch(self._generation, records, positions)
+
+    async def _next_chunk(self) -> Chunk | None:
+        """Return one more chunk; None when the next batch is as good as it gets."""
+        chunk: Chunk
+        n_waiting = len(self._waiting)
+        if not n_waiting:
+            chunk = await self._queue.get()
+            return chunk
+        missing = {partition for partition in self._expected() if partition not in self._waiting}
+        limit = MERGED_RECORDS if missing else self._intake.max_batch
+        if n_waiting >= limit:
+            return None
+        if not self._queue.empty():
+            chunk = self._queue.get_nowait()
+            return chunk
+        if missing:
+            try:
+                chunk = await asyncio.wait_for(self._queue.get(), MERGE_WAIT_SECONDS)
+            except TimeoutError:
+                self._given_up |= missing  # a partition without a leader must not hold up the others
+                return None
+            return chunk
+        return None
+
+    def _expected(self) -> set[Partition]:
+        """Return the partitions whose next records are worth waiting for; none unless a backlog is worked off."""
+        if not len(self._waiting) or time.time() * 1000 - self._waiting.oldest() < CATCHING_UP_MS:
+            return set()
+        return self._intake.behind() - self._given_up
+
+
+def check_versions() -> None:
+    """Raise unless Faust and aiokafka are those whose private parts are used here.
+
+    Raises:
+        SettingsError: With the versions that are needed and found.
+    """
+    found_faust, found_aiokafka = version("faust-streaming"), version("aiokafka")
+    if found_faust != FAUST_VERSION or not found_aiokafka.startswith(AIOKAFKA_SERIES):
+        raise SettingsError(
+            f"millstream needs faust-streaming {FAUST_VERSION} and aiokafka {AIOKAFKA_SERIES}x, "
+            f"found {found_faust} and {found_aiokafka}: install them from the lock (make setup)"
+        )
+    private = {
+        driver.Consumer: (
+            "_drain_messages",
+            "_wait_next_records",
+            "_seek",
+            "_get_active_partitions",
+            "_new_consumer_thread",
+        ),
+        driver.AIOKafkaConsumerThread: ("_create_worker_consumer", "_ensure_consumer"),
+        driver.ConsumerRebalanceListener: ("on_partitions_assigned",),
+    }
+    missing = [
+        f"{kind.__name__}.{name}" for kind, names in private.items() for name in names if not hasattr(kind, name)
+    ]
+    if missing:
+        raise SettingsError(
+            f"faust-streaming {found_faust} lacks {', '.join(missing)}: install it from the lock (make setup)"
+        )
+
+
+class _Listener(driver.ConsumerRebalanceListener):
+    """Takes generation and member id where they are consistent: in aiokafka's thread, inside the join."""
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        consumer = cast(_Consumer, self._thread.consumer)
+        coordinator = self._thread._ensure_consumer()._coordinator
+        partitions = frozenset(
+            Partition(tp.topic, tp.partition) for tp in assigned if tp.topic in consumer.intake.topics
+        )
+        consumer.intake.joined(Assignment(coordinator.generation, coordinator.member_id, partitions))
+        await super().on_partitions_assigned(assigned)
+
+
+class _Thread(driver.AIOKafkaConsumerThread):
+    """Faust hard-codes how long a fetch is held."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        return consumer
+
+
+class _Consumer(driver.Consumer):
+    """Fetches in chunks, never commits, seeks explicitly."""
+
+    RebalanceListener = _Listener
+
+    def __init__(self, intake: Intake, *args: Any, **kwargs: Any) -> None:
+        self.intake = intake
+        self._room = asyncio.Event()
+        self._next: dict[TP, int] = {}
+        self._pressure: dict[TP, tuple[Callable[[], None], Callable[[], None]]] = {}
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        return False
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        return False
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's livelock detector looks at commits that are not made here; `stream.watchdog` looks at the lag."""
+
+    def behind(self) -> set[Partition]:
+        """Return the partitions of which the broker had more, at the last fetch, than was handed over since."""
+        assigned = {TP(tp.topic, tp.partition) for tp in self.assignment()}
+        try:
+            ends = {tp: self.highwater(tp) for tp in self._next if tp in assigned}
+        except AssertionError:  # revoked in this moment, in aiokafka's thread
+            return set()
+        return {Partition(*tp) for tp, end in ends.items() if end is not None and self._next[tp] < end}
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        super().on_buffer_drop(tp)
+        self._room.set()
+
+    async def perform_seek(self) -> None:
+        """Seek every partition of ours to where its committed state ends."""
+        ours = {Partition(tp.topic, tp.partition): tp for tp in self.assignment() if tp.topic in self.intake.topics}
+        starts = await self.intake.start_offsets(frozenset(ours))
+        for partition, offset in starts.items():
+            await self._seek(ours[partition], offset)
+        self._next = {TP(*partition): offset for partition, offset in starts.items()}
+
+    async def _wait_next_records(self, timeout: float) -> Any:
+        # stock sleeps a full second when the buffers of all partitions are full
+        if self.flow_active and not self._get_active_partitions() and self._buffered_partitions:
+            self._room.clear()
+            try:
+                await asyncio.wait_for(self._room.wait(), timeout)
+            except TimeoutError:
+                pass
+        return await super()._wait_next_records(timeout)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Move what is fetched into the agent's queue, until the fetcher stops."""
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                await self._drain_once()
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not self.transport.app.should_stop:
+                raise
+
+    async def _drain_once(self) -> None:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # takes what has a wait()
+        # The label must be older than the fetch: read after it, it could name a generation under which the records
+        # were not fetched, and a commit would be accepted that must be refused.
+        generation = self.intake.generation
+        records, active = await self._wait_next_records(1.0)
+        await asyncio.sleep(0)
+        if self.should_stop:
+            return
+        if not self.flow_active or generation != self.intake.generation:
+            await self._seek_back()  # what was fetched across a rebalance is dropped here, and read again
+            return
+        for tp, fetched in (records or {}).items():
+            tp = TP(tp.topic, tp.partition)
+            if active is None or tp in active or tp in self._buffered_partitions:
+                self._enqueue(generation, tp, fetched)
+
+    async def _seek_back(self) -> None:
+        try:
+            await self.perform_seek()
+        except Exception as error:  # in a rebalance partitions come and go; its end seeks all of them again
+            self.log.info("seek during a rebalance: %r", error)
+
+    def _enqueue(self, generation: int, tp: TP, fetched: Sequence[Record]) -> None:
+        expected = self._next.get(tp, 0)
+        records = (
+            fetched if fetched[0].offset >= expected else [record for record in fetched if record.offset >= expected]
+        )
+        if not records:
+            return
+        self._next[tp] = records[-1].offset + 1
+        full, drop = self._pressure.setdefault(tp, (lambda: self.on_buffer_full(tp), lambda: self.on_buffer_drop(tp)))
+        chunk = Chunk(generation, Partition(tp.topic, tp.partition), records)
+        for channel in self.app.topics._tp_index.get(tp, ()):  # type: ignore[attr-defined]  # of the conductor in use
+            channel.queue.put_nowait_enhanced(chunk, on_pressure_high=full, on_pressure_drop=drop)
+
+
+class _Transport(driver.Transport):
+    """Faust's aiokafka transport with the consumer above."""
+
+    def __init__(self, intake: Intake, url: Any, app: faust.App) -> None:
+        self._intake = intake
+        super().__init__(url, app)
+
+    def create_consumer(self, callback: Any, **kwargs: Any) -> _Consumer:
+        return _Consumer(self._intake, self, callback=callback, loop=self.loop, **kwargs)

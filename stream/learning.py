@@ -1,0 +1,228 @@
+"""From records of the examples log to a learned mini-batch: each distinct example ends in exactly one way. No Kafka.
+
+Everything that learning changes is in `Learning.states`, so a checkpoint of it and of one log offset is an atomic cut.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Literal
+
+import msgspec
+
+from online_model.baselines.popularity import PopularityLearner
+from online_model.clock import StreamClock
+from online_model.evaluation.arms import LiveMeasure, MeasuredEvent, MeasurePlan
+from online_model.evaluation.tally import UNSCORED_REASONS
+from online_model.learner import GRULearner
+from online_model.ledger import Ledger, Source
+from online_model.lessons import TARGETS, check
+from online_model.protocol import Context, Example, ModelDiverged, State
+from online_model.serving import ServingModel
+from stream.records import TrainingExample, decode_example
+from stream.settings import Settings
+from stream.state import EMPTY, excluded_items
+from stream.trainer_messages import Step
+
+logger = logging.getLogger(__name__)
+
+_LEARNER = "learner"
+_LEDGER = "ledger"
+_CLOCK = "clock"
+_INT64 = 2**63
+_LOGGED_PER_BATCH = 3
+"""Quarantined examples named in the log; a flood of them is for the counter."""
+
+
+@dataclass(slots=True)
+class MiniBatch:
+    """Records that were read and are not yet learned.
+
+    Nothing is recorded in the ledger before the mini-batch is learned: until then its records count as unread, and a
+    checkpoint's position stands before them.
+
+    Attributes:
+        fresh: Examples that the ledger does not know, checked, each once.
+        records: Those examples as they stand in the log.
+        n_duplicates: Examples that are known, or stood in this mini-batch before.
+        undecodable: Log offset and reason of records that are no examples at all.
+        malformed: Examples that nothing can be learned from, and why.
+        end: Log offset after the last record; None while there is none.
+    """
+
+    fresh: list[Example] = field(default_factory=list)
+    records: list[TrainingExample] = field(default_factory=list)
+    n_duplicates: int = 0
+    undecodable: list[tuple[int, str]] = field(default_factory=list)
+    malformed: list[tuple[TrainingExample, str]] = field(default_factory=list)
+    end: int | None = None
+    _keys: set[tuple[Source, int]] = field(default_factory=set)
+
+    def take(self, offset: int, value: bytes | None, ledger: Ledger) -> None:
+        """Take the next record of the log."""
+        self.end = offset + 1
+        try:
+            record = decode_example(value or b"")
+            if record.offset < 0:
+                raise ValueError(f"expected a source offset of at least 0, got {record.offset}")
+        except (msgspec.DecodeError, ValueError) as error:  # it names no source that it could be known by
+            self.undecodable.append((offset, str(error)))
+            return
+        key = (record.topic, record.partition), record.offset
+        if key in self._keys or not ledger.fresh(*key):
+            self.n_duplicates += 1
+            return
+        self._keys.add(key)
+        try:
+            self.fresh.append(to_example(record))
+            self.records.append(record)
+        except ValueError as error:
+            self.malformed.append((record, str(error)))
+
+
+class Learning:
+    """The learner and all that belongs to the same cut: ledger, stream clock, live measure.
+
+    Args:
+        settings: Of the worker.
+        lineage: Of this run; its updates carry it.
+    """
+
+    def __init__(self, settings: Settings, lineage: str) -> None:
+        config = settings.model
+        if config.device == "auto" and settings.device != "auto":
+            config = replace(config, device=settings.device)
+        self.learner = GRULearner(config, lineage=lineage)
+        self.ledger = Ledger()
+        self.clock = StreamClock()
+        measure = settings.measure
+        self.measure = LiveMeasure(
+            MeasurePlan(measure.sample, measure.frozen_after, measure.nightly_hours, settings.lists.k),
+            copy=lambda: ServingModel.from_update(self.learner.update(full=True)),
+            restore=ServingModel.from_state,
+            popularity=PopularityLearner(config),
+            exclude=lambda context: excluded_items(EMPTY, context, settings.lists.exclude),
+        )
+
+    def learn(self, batch: MiniBatch) -> list[Step]:
+        """Measure a mini-batch, learn it, and record what became of each of its records.
+
+        Returns:
+            The steps taken: one, or one an example where the whole could not be learned.
+
+        Raises:
+            ModelDiverged: The weights themselves are broken; nothing of this run may be published or saved any more.
+        """
+        self.measure.observe(_measured(record) for record in batch.records if record.role in TARGETS)
+        steps, diverged = self._learn(batch.fresh) if batch.fresh else ([], {})
+        self._record(batch, diverged)
+        learned = [example for index, example in enumerate(batch.fresh) if index not in diverged]
+        if learned:
+            self.measure.learned(learned, self.ledger.counts["learned"], self.clock.now)
+        _log_quarantined(batch, diverged)
+        return steps
+
+    def states(self) -> dict[str, State]:
+        """Return a copy of everything, for a checkpoint."""
+        return {
+            _LEARNER: self.learner.state(),
+            _LEDGER: self.ledger.state(),
+            _CLOCK: self.clock.state(),
+            **self.measure.states(),
+        }
+
+    def load_states(self, states: Mapping[str, State]) -> None:
+        """Become what `states` were taken from; the lineage stays that of this run.
+
+        Raises:
+            ValueError: They are those of another kind or size of model, or a part is missing.
+        """
+        try:
+            self.learner.load_state(states[_LEARNER])
+            self.ledger.load_state(states[_LEDGER])
+            self.clock.load_state(states[_CLOCK])
+            self.measure.load_states(states)
+        except KeyError as error:
+            raise ValueError(f"the checkpoint lacks {error}") from error
+
+    def _record(self, batch: MiniBatch, diverged: Mapping[int, str]) -> None:
+        for index, record in enumerate(batch.records):
+            outcome: Literal["learned", "quarantined"] = "quarantined" if index in diverged else "learned"
+            self.ledger.add((record.topic, record.partition), record.offset, outcome)
+            self.clock.observe(record.time)
+        for record, _ in batch.malformed:
+            self.ledger.add((record.topic, record.partition), record.offset, "quarantined")
+        self.ledger.count("quarantined", len(batch.undecodable))
+        self.ledger.count("duplicate", batch.n_duplicates)
+
+    def _learn(self, examples: Sequence[Example]) -> tuple[list[Step], dict[int, str]]:
+        try:
+            return [self._step(examples)], {}
+        except ModelDiverged as error:
+            # The same mini-batch would come again after a restart, and again: find what is wrong with it now.
+            logger.error("diverged examples=%d reason=%s", len(examples), error)
+            refuse_broken(self.learner.state())
+        steps: list[Step] = []
+        diverged: dict[int, str] = {}
+        for index, example in enumerate(examples):
+            try:
+                steps.append(self._step([example]))
+            except ModelDiverged as error:
+                diverged[index] = str(error)
+        return steps, diverged
+
+    def _step(self, examples: Sequence[Example]) -> Step:
+        started = perf_counter()
+        report = self.learner.learn(examples)
+        return Step(report, perf_counter() - started)
+
+
+def to_example(record: TrainingExample) -> Example:
+    """Return what the learner and the measure take.
+
+    Raises:
+        ValueError: They could not take it; the message says what was expected.
+    """
+    if not -_INT64 <= record.time < _INT64:
+        raise ValueError(f"expected an event time of 64 bits, got {record.time}")
+    if record.unscored is not None and record.unscored not in UNSCORED_REASONS:
+        raise ValueError(f"expected unscored out of {', '.join(UNSCORED_REASONS)}, got {record.unscored!r}")
+    context = Context(record.history, record.sitting, record.time)
+    example = Example(context, record.item, record.role, record.weight, record.value)
+    check([example])
+    return example
+
+
+def refuse_broken(state: State) -> None:
+    """Let no state of the learner pass that must not be served or saved.
+
+    Raises:
+        ModelDiverged: A weight is not finite.
+    """
+    for name, tensor in state.tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ModelDiverged(f"{name} holds numbers that are not finite")
+
+
+def _measured(record: TrainingExample) -> MeasuredEvent:
+    unscored = None if record.scored else record.unscored or "no_list"
+    return MeasuredEvent(
+        user=record.user,
+        context=Context(record.history, record.sitting, record.time),
+        item=record.item or "",
+        live_rank=record.rank,
+        unscored=unscored,
+        attributed=record.answers is not None,
+        late_list=record.late_list,
+    )
+
+
+def _log_quarantined(batch: MiniBatch, diverged: Mapping[int, str]) -> None:
+    found = [f"log offset {offset}: {reason}" for offset, reason in batch.undecodable]
+    refused = batch.malformed + [(batch.records[index], reason) for index, reason in diverged.items()]
+    found += [f"source {record.topic}/{record.partition}/{record.offset}: {reason}" for record, reason in refused]
+    for line in found[:_LOGGED_PER_BATCH]:
+        logger.error("quarantined %s", line)
+    if len(found) > _LOGGED_PER_BATCH:
+        logger.error("quarantined more=%d", len(found) - _LOGGED_PER_BATCH)

@@ -1,0 +1,1 @@
+"""The live view of `millstream demo`, and what runs behind it."""

@@ -1,0 +1,210 @@
+"""What a Kafka says about itself and its topics."""
+
+import base64
+import hashlib
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # two of them are missing from its __all__
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+)
+
+from stream.errors import KafkaAway, StartupError
+from stream.identity import Identity
+from stream.settings import Settings
+from stream.topics.expected import ExpectedTopic
+
+ANSWER_SECONDS = 15.0
+CREATE_SECONDS = 30.0
+POLL_SECONDS = 0.05
+REPLICAS = 3
+MIN_INSYNC = 2
+MOCK_CLUSTER_PREFIX = "mockCluster"
+"""The embedded broker names itself so. It lets requests that it does not know run into their timeout."""
+
+
+@dataclass(frozen=True)
+class TopicFacts:
+    """A topic as it is.
+
+    Attributes:
+        partitions: How many it has.
+        replicas: Of the partition that has the fewest.
+        config: Its configuration, defaults included; None where it may not be read.
+    """
+
+    partitions: int
+    replicas: int
+    config: Mapping[str, str] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ClusterFacts:
+    """A Kafka cluster as it answered, and those of the asked topics that exist."""
+
+    cluster_id: str
+    n_brokers: int
+    topics: Mapping[str, TopicFacts]
+    denied: Collection[str] = ()
+
+    @property
+    def is_mock(self) -> bool:
+        """Say whether this is librdkafka's embedded broker."""
+        return self.cluster_id.startswith(MOCK_CLUSTER_PREFIX)
+
+
+class Cluster:
+    """An administrative client; requests block, and fail with one line."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._address = settings.kafka.bootstrap_servers
+        self._last_error: KafkaError | None = None
+        # Kept for life: a future of a client that is gone never resolves.
+        config: dict[str, Any] = {**settings.librdkafka(), "error_cb": self._remember, "log_level": 0}
+        self._admin = AdminClient(config)
+
+    def _remember(self, error: KafkaError) -> None:
+        # "All brokers down" follows each reason, and says nothing.
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._last_error = error
+
+    def facts(self, names: Sequence[str], with_config: bool = False) -> ClusterFacts:
+        """Ask for the cluster and for these topics.
+
+        Raises:
+            KafkaAway: Nobody answers, or not to this user.
+        """
+        try:
+            metadata = self._admin.list_topics(timeout=ANSWER_SECONDS)
+        except KafkaException as error:
+            self._admin.poll(0)
+            reason = self._last_error.str() if self._last_error else error.args[0].str()
+            way_out = "check MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS and the broker"
+            if self._last_error and self._last_error.code() == KafkaError._AUTHENTICATION:
+                way_out = "check MILLSTREAM_KAFKA__SASL_USERNAME and __SASL_PASSWORD"
+            raise KafkaAway(f"no Kafka answers at {self._address}: {reason}; {way_out}") from error
+        present = {name: metadata.topics[name] for name in names if name in metadata.topics}
+        is_mock = str(metadata.cluster_id).startswith(MOCK_CLUSTER_PREFIX)
+        denied = [] if is_mock else self._denied([name for name in names if name not in present])
+        configs = self._configs(list(present)) if with_config and not is_mock else {}
+        topics = {
+            name: TopicFacts(
+                partitions=len(topic.partitions),
+                replicas=min((len(partition.replicas) for partition in topic.partitions.values()), default=0),
+                config=configs.get(name),
+            )
+            for name, topic in present.items()
+        }
+        return ClusterFacts(str(metadata.cluster_id), len(metadata.brokers), topics, denied)
+
+    def identity(self, facts: ClusterFacts) -> Identity:
+        """Give the ids of the cluster and of the topics in `facts`.
+
+        Raises:
+            StartupError: The topics cannot be described.
+        """
+        if facts.is_mock:
+            return Identity(facts.cluster_id, {name: _invented_id(facts.cluster_id, name) for name in facts.topics})
+        if not facts.topics:
+            return Identity(facts.cluster_id, {})
+        asked = self._admin.describe_topics(TopicCollection(list(facts.topics)), request_timeout=ANSWER_SECONDS)
+        ids = {
+            name: str(answer(future, f"topic {name} cannot be described").topic_id) for name, future in asked.items()
+        }
+        return Identity(facts.cluster_id, ids)
+
+    def create(self, topics: Sequence[ExpectedTopic], n_brokers: int) -> list[ExpectedTopic]:
+        """Create topics; one that somebody else created in the meantime is left as it is.
+
+        Returns:
+            Those that this call created.
+
+        Raises:
+            StartupError: A topic could not be created.
+        """
+        if not topics:
+            return []
+        replicas = REPLICAS if n_brokers >= REPLICAS else 1
+        safety = {"min.insync.replicas": str(MIN_INSYNC)} if replicas >= REPLICAS else {}
+        new = [NewTopic(t.name, t.partitions, replicas, config={**t.config, **safety}) for t in topics]
+        futures = self._admin.create_topics(new, request_timeout=CREATE_SECONDS)
+        created = [topic for topic in topics if _is_created(topic.name, futures[topic.name])]
+        self._wait_until_known([topic.name for topic in created])
+        return created
+
+    def _wait_until_known(self, names: list[str]) -> None:
+        """Wait until the brokers list the new topics: the controller acknowledges them a moment earlier."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while missing := set(names) - set(self.facts(names).topics):
+            if time.monotonic() > deadline:
+                raise StartupError(f"created, and not listed within {ANSWER_SECONDS:g} s: {', '.join(sorted(missing))}")
+            time.sleep(POLL_SECONDS)
+
+    def _denied(self, names: list[str]) -> list[str]:
+        """Tell hidden topics from missing ones: a listing leaves out both; described by name, a hidden one says so.
+
+        (A metadata request by name would do too, but a broker that creates topics by itself would then create them.)
+        """
+        if not names:
+            return []
+        asked = self._admin.describe_topics(TopicCollection(names), request_timeout=ANSWER_SECONDS)
+        denied = []
+        for name, future in asked.items():
+            try:
+                future.result(ANSWER_SECONDS + 5)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    denied.append(name)
+            except TimeoutError:
+                continue  # then it is told as missing
+        return denied
+
+    def _configs(self, names: list[str]) -> dict[str, dict[str, str]]:
+        """Read the configurations that this user may read."""
+        if not names:
+            return {}
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+        configs: dict[str, dict[str, str]] = {}
+        for resource, future in self._admin.describe_configs(resources, request_timeout=ANSWER_SECONDS).items():
+            try:
+                entries = future.result(ANSWER_SECONDS + 5)
+            except (KafkaException, TimeoutError):
+                continue
+            configs[resource.name] = {key: str(entry.value) for key, entry in entries.items()}
+        return configs
+
+
+def _is_created(name: str, future: Any) -> bool:
+    try:
+        future.result(CREATE_SECONDS + 5)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return False
+        raise StartupError(f"topic {name} could not be created: {error.args[0].str()}") from error
+    except TimeoutError as error:
+        raise StartupError(f"topic {name} was not created within {CREATE_SECONDS:g} s") from error
+    return True
+
+
+def answer(future: Any, what: str) -> Any:
+    """Wait for a future of the administrative client.
+
+    Raises:
+        StartupError: Kafka refused, or did not answer; `what` begins the line.
+    """
+    try:
+        return future.result(ANSWER_SECONDS + 5)
+    except KafkaException as error:
+        raise StartupError(f"{what}: {error.args[0].str()}") from error
+    except TimeoutError as error:
+        raise StartupError(f"{what}: no answer within {ANSWER_SECONDS:g} s") from error
+
+
+def _invented_id(cluster_id: str, topic: str) -> str:
+    """Name a topic of the mock broker, which has no topic ids: unique, and other ones for the next mock cluster."""
+    return base64.urlsafe_b64encode(hashlib.sha256(f"{cluster_id}/{topic}".encode()).digest()[:16]).decode()[:22]
