@@ -1,0 +1,178 @@
+"""Whatever stands in a topic: each record ends in exactly one way, and nothing ends the process."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from online_model.config import ModelConfig
+from online_model.learner import GRULearner
+from online_model.protocol import Context, Example
+from online_model.serving import ServingModel
+from stream.behaviors import behavior_table
+from stream.delivery import Output
+from stream.identity import Identity
+from stream.records import REJECTION_REASONS, decode_example, decode_recommendation
+from stream.scorer import Processed, Scorer
+from stream.settings import Settings
+from stream.users import UserTable, home_partition
+
+N_PARTITIONS = 4
+NOW = 1_700_000_100_000
+SETTINGS = Settings()
+SCORER = Scorer(
+    SETTINGS,
+    Identity("cluster", {"user-events": "topicid-of-events"}),
+    behavior_table(SETTINGS.behaviors),
+    N_PARTITIONS,
+    lambda user: f"pseudonym of {user}",
+    lambda: NOW,
+)
+
+
+def model() -> ServingModel:
+    learner = GRULearner(ModelConfig(hidden=4, negatives=8, device="cpu"))
+    learner.learn([Example(Context(), f"i{number}") for number in range(30)])
+    return ServingModel(learner.update(full=True))
+
+
+MODEL = model()
+
+
+@dataclass
+class Record:
+    value: bytes | None
+    partition: int = 0
+    offset: int = 0
+    key: bytes | None = b"key"
+    topic: str = "user-events"
+    timestamp: int = NOW
+    headers: list[tuple[str, bytes | None]] = field(default_factory=list)
+
+
+def event(user: object = "u", item: object = "i1", time: object = NOW - 1000, **more: object) -> bytes:
+    return json.dumps({"user_id": user, "item_id": item, "behavior": "view", "timestamp": time, **more}).encode()
+
+
+def process(records: list[Record], users: UserTable | None = None) -> Processed:
+    table = UserTable(N_PARTITIONS, 1000) if users is None else users
+    return SCORER.process(records, table, MODEL, MODEL.version)
+
+
+def to(outputs: list[Output], topic: str) -> list[Output]:
+    return [output for output in outputs if output.topic == topic]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+names = st.sampled_from(
+    ["user_id", "item_id", "behavior", "timestamp", "event_id", "context", "items", "value", "query"]
+)
+almost_events = st.dictionaries(names, json_values, max_size=4).map(
+    lambda changes: json.dumps(
+        {"user_id": "u", "item_id": "i", "behavior": "view", "timestamp": NOW, **changes}
+    ).encode()
+)
+values = st.none() | st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode()) | almost_events
+headers = st.lists(
+    st.tuples(st.sampled_from(["origin", "traceparent", "other"]), st.none() | st.binary(max_size=30)), max_size=3
+)
+records = st.builds(
+    Record,
+    value=values,
+    partition=st.integers(0, N_PARTITIONS - 1),
+    key=st.none() | st.binary(max_size=10),
+    timestamp=st.sampled_from([-1, 0, NOW]),
+    headers=headers,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(records, max_size=12))
+def test_each_record_ends_in_exactly_one_way(batch: list[Record]) -> None:
+    for offset, record in enumerate(batch):
+        record.offset = offset
+    done = process(batch)
+    assert done.outcomes.total() == len(batch)
+    assert len(to(done.outputs, SETTINGS.training_examples_topic)) == done.outcomes["accepted"] == done.n_examples
+    assert len(to(done.outputs, "rejected-events")) == done.outcomes["rejected"] == done.rejected.total()
+    assert len(to(done.outputs, "user-events")) == done.outcomes["rekeyed"]
+    assert set(done.rejected) <= set(REJECTION_REASONS)
+    for output in to(done.outputs, "rejected-events"):
+        stands_at = {name: value for name, value in output.headers or () if name.startswith("source-")}
+        source = batch[int(stands_at["source-offset"] or -1)]
+        assert (output.key, output.value) == (source.key, source.value)
+
+
+def test_two_events_of_one_user_in_one_batch_get_two_lists_and_the_second_is_measured_on_the_first() -> None:
+    home = home_partition("u", N_PARTITIONS)
+    first = process([Record(event(item="i1"), home, 0)])
+    best = decode_recommendation(to(first.outputs, "recommendations")[0].value or b"").items[0].item_id
+    done = process([Record(event(item="i1"), home, 0), Record(event(item=best, time=NOW - 500), home, 1)])
+    lists = [decode_recommendation(output.value or b"") for output in to(done.outputs, "recommendations")]
+    examples = [decode_example(output.value or b"") for output in to(done.outputs, SETTINGS.training_examples_topic)]
+    assert [answer.trigger.offset for answer in lists if answer.trigger] == [0, 1]
+    assert examples[1].scored
+    assert examples[1].rank == 1
+    assert examples[1].recommendation_id == lists[0].recommendation_id
+    assert done.overlay["u"].listed is not None
+    assert done.overlay["u"].listed.recommendation_id == lists[1].recommendation_id
+
+
+def test_an_event_away_from_home_is_sent_there_with_its_place_and_answered_by_that() -> None:
+    home = home_partition("u", N_PARTITIONS)
+    away = (home + 1) % N_PARTITIONS
+    sent = process([Record(event(), away, 77, key=None)])
+    assert sent.outcomes == {"rekeyed": 1}
+    (copy,) = sent.outputs
+    assert (copy.partition, copy.key, copy.value) == (home, b"u", event())
+    arrived = Record(copy.value, home, 5, copy.key, headers=list(copy.headers or ()))
+    done = process([arrived])
+    trigger = decode_recommendation(to(done.outputs, "recommendations")[0].value or b"").trigger
+    assert trigger is not None
+    assert (trigger.partition, trigger.offset) == (away, 77)
+    users = UserTable(N_PARTITIONS, 1000)
+    users.push(done.overlay)
+    again = Record(copy.value, home, 6, copy.key, headers=list(copy.headers or ()))
+    assert process([again], users).outcomes == {"replayed": 1}
+
+
+def test_what_is_too_large_to_carry_on_is_rejected_and_cut_and_never_an_exit() -> None:
+    home = home_partition("u", N_PARTITIONS)
+    huge: list[Any] = [
+        Record(b"x" * 2_000_000, 0, 0, key=b"k" * 500_000, headers=[("h", b"y" * 500_000)]),
+        Record(event(), (home + 1) % N_PARTITIONS, 1, headers=[("h", b"y" * 500_000)]),
+        Record(event(user="x" * 300), 0, 2),
+        Record(event(context={"n": 10**30}), home, 3),
+    ]
+    done = process(huge)
+    assert done.outcomes == {"rejected": 4}
+    for output in done.outputs:
+        carried = sum(len(name) + len(value or b"") for name, value in output.headers or ())
+        assert len(output.key or b"") + len(output.value or b"") + carried < 1_000_000
+    assert ("cut-from-bytes", b"2000000") in (done.outputs[0].headers or ())
+
+
+def test_an_old_event_is_learned_and_not_answered() -> None:
+    home = home_partition("u", N_PARTITIONS)
+    scorer = Scorer(
+        Settings(answer_max_age=60),
+        Identity("cluster", {"user-events": "topicid"}),
+        behavior_table(SETTINGS.behaviors),
+        N_PARTITIONS,
+        str,
+        lambda: NOW,
+    )
+    batch = [
+        Record(event(), home, 0, timestamp=NOW - 61_000),
+        Record(event(item="i2"), home, 1, timestamp=NOW - 59_000),
+    ]
+    done = scorer.process(batch, UserTable(N_PARTITIONS, 10), MODEL, 1)
+    examples = [decode_example(output.value or b"") for output in to(done.outputs, SETTINGS.training_examples_topic)]
+    assert len(to(done.outputs, "recommendations")) == 1
+    assert [example.unscored for example in examples] == ["first", "no_list"]

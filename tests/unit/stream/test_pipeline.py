@@ -1,0 +1,224 @@
+"""How batches travel: with real threads and a broker that is played by what it answers."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stream.delivery import DeliveryFailed, GenerationOver, StateChange
+from stream.intake import Assignment, Batch, Partition
+from stream.pipeline import Hooks, Pipeline, Threads
+from stream.scorer import Processed
+from stream.state import UserState
+from stream.users import UserTable
+
+P0 = Partition("events", 0)
+DEADLINE = 10.0
+
+
+@dataclass
+class Broker:
+    """Remembers what was committed; can hold a transaction open, refuse it, or fail a flush."""
+
+    transactions: list[tuple[dict[Partition, int], int]] = field(default_factory=list)
+    published: list[object] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+    refuse_generation: int | None = None
+    fail_publish: bool = False
+
+    def publish(self, outputs: list[object]) -> None:
+        if self.fail_publish:
+            raise DeliveryFailed("no")
+        self.published += outputs
+
+    def commit(self, changes: list[StateChange], positions: dict[Partition, int], assignment: Assignment) -> None:
+        assert self.gate.wait(DEADLINE)
+        if assignment.generation == self.refuse_generation:
+            raise GenerationOver("ILLEGAL_GENERATION")
+        self.transactions.append((positions, len(changes)))
+
+
+class Source:
+    """Batches on demand."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Batch | None] = asyncio.Queue()
+        self.offset = 0
+
+    def put(self, generation: int = 1, n_records: int = 1) -> None:
+        self.offset += n_records
+        records: list[Any] = [SimpleNamespace(timestamp=0)] * n_records
+        self.queue.put_nowait(Batch(generation, records, {P0: self.offset}))
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        while (batch := await self.queue.get()) is not None:
+            yield batch
+
+
+@dataclass
+class Rig:
+    broker: Broker
+    source: Source
+    pipeline: Pipeline
+    discarded: list[int]
+    crashes: list[BaseException]
+    run: "asyncio.Task[None]"
+
+
+async def nothing(*_: object) -> None:
+    """Do nothing."""
+
+
+async def start(broker: Broker) -> Rig:
+    discarded: list[int] = []
+    crashes: list[BaseException] = []
+
+    async def crash(error: BaseException) -> None:
+        crashes.append(error)
+
+    def process(batch: Batch, users: UserTable) -> Processed:
+        user = f"u{batch.positions[P0]}"
+        return Processed(outputs=[batch.positions[P0]], overlay={user: UserState(newest=batch.positions[P0])})  # type: ignore[list-item]
+
+    hooks = Hooks(
+        process=process,
+        recover=lambda _: UserTable(1, 100),
+        published=lambda *_: None,
+        committed=lambda *_: None,
+        discarded=discarded.append,
+        throttle=nothing,
+        crash=crash,
+    )
+    source = Source()
+    pipeline = Pipeline(broker, broker, Threads(), hooks)  # type: ignore[arg-type]
+    await pipeline.assigned(Assignment(1, "m", frozenset({P0})))
+    return Rig(broker, source, pipeline, discarded, crashes, asyncio.create_task(pipeline.run(source.batches())))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def play(story: Callable[[Rig], Any], broker: Broker | None = None) -> None:
+    async def main() -> None:
+        rig = await start(broker or Broker())
+        await story(rig)
+        rig.broker.gate.set()
+        rig.source.queue.put_nowait(None)
+
+    asyncio.run(main())
+
+
+def test_answers_do_not_wait_for_transactions_and_one_transaction_takes_all_that_were_published_meanwhile() -> None:
+    async def story(rig: Rig) -> None:
+        rig.source.put()
+        await until(lambda: len(rig.broker.published) == 1)
+        for _ in range(4):
+            rig.source.put()
+        await until(lambda: len(rig.broker.published) == 5)
+        assert rig.broker.transactions == []
+        assert rig.pipeline.n_uncommitted == 5
+        rig.broker.gate.set()
+        await until(lambda: not rig.pipeline.busy)
+        assert rig.broker.transactions == [({P0: 1}, 1), ({P0: 5}, 4)]
+        assert rig.pipeline.positions == {P0: 5}
+        assert rig.pipeline.users is not None
+        assert len(rig.pipeline.users) == 5
+
+    play(story)
+
+
+def test_a_refused_generation_drops_every_batch_and_commits_nothing_until_the_next_assignment() -> None:
+    async def story(rig: Rig) -> None:
+        rig.source.put()
+        await until(lambda: len(rig.broker.published) == 1)
+        rig.source.put()
+        await until(lambda: len(rig.broker.published) == 2)
+        rig.broker.gate.set()
+        await until(lambda: not rig.pipeline.busy)
+        assert rig.broker.transactions == []
+        assert sum(rig.discarded) == 2
+        assert rig.pipeline.users is None
+        rig.source.put()  # still labelled with the generation that is over
+        await until(lambda: sum(rig.discarded) == 3)
+        await rig.pipeline.assigned(Assignment(2, "m", frozenset({P0})))
+        rig.source.put(generation=2)
+        await until(lambda: len(rig.broker.transactions) == 1)
+        assert rig.crashes == []
+
+    play(story, Broker(refuse_generation=1))
+
+
+def test_a_batch_published_across_a_rebalance_is_not_committed() -> None:
+    async def story(rig: Rig) -> None:
+        rig.source.put()
+        await until(lambda: len(rig.broker.published) == 1)
+        moved = asyncio.create_task(rig.pipeline.assigned(Assignment(2, "m", frozenset({P0}))))
+        rig.source.put(generation=1)
+        await until(lambda: sum(rig.discarded) >= 1)
+        rig.broker.gate.set()
+        await moved
+        assert all(positions == {P0: 1} for positions, _ in rig.broker.transactions)
+
+    play(story)
+
+
+def test_a_failed_delivery_ends_the_process_before_it_commits() -> None:
+    async def main() -> None:
+        rig = await start(Broker(fail_publish=True))
+        rig.broker.gate.set()
+        rig.source.put()
+        with pytest.raises(DeliveryFailed):
+            await rig.run
+        assert rig.broker.transactions == []
+
+    asyncio.run(main())
+
+
+def test_a_failed_transaction_crashes() -> None:
+    class Broken(Broker):
+        def commit(self, *_: object) -> None:
+            raise DeliveryFailed("fenced")
+
+    async def story(rig: Rig) -> None:
+        rig.source.put()
+        await until(lambda: bool(rig.crashes))
+        assert isinstance(rig.crashes[0], DeliveryFailed)
+
+    play(story, Broken())
+
+
+def test_a_drain_takes_no_further_batch_and_waits_for_what_was_taken() -> None:
+    async def story(rig: Rig) -> None:
+        rig.source.put()
+        await until(lambda: len(rig.broker.published) == 1)
+        draining = asyncio.create_task(rig.pipeline.drain())
+        await asyncio.sleep(0)
+        rig.source.put()
+        assert not draining.done()
+        rig.broker.gate.set()
+        async with asyncio.timeout(DEADLINE):
+            await draining
+        assert rig.broker.transactions == [({P0: 1}, 1)]
+        assert len(rig.broker.published) == 1
+
+    play(story)
+
+
+def test_no_committed_offset_goes_back_after_records_were_fetched_twice() -> None:
+    async def story(rig: Rig) -> None:
+        rig.broker.gate.set()
+        rig.source.put(n_records=10)
+        await until(lambda: len(rig.broker.transactions) == 1)
+        rig.source.offset = 3
+        rig.source.put(n_records=1)
+        await until(lambda: len(rig.broker.transactions) == 2)
+        assert rig.broker.transactions[1][0] == {P0: 10}
+
+    play(story)
