@@ -1,0 +1,1 @@
+"""Sources of candidates and their signals: counts, neighbours, history, what is popular."""
