@@ -1,4 +1,4 @@
-"""Contexts and what followed them as arrays of vocabulary rows: the one form in which sources of candidates see them."""
+"""Contexts, and what followed them, as arrays of vocabulary rows: the form in which sources of candidates see them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

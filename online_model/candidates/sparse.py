@@ -24,9 +24,9 @@ class SparseScores:
     values: Floats
 
     def best(self, column: int, n: int) -> Ints:
-        """Return the rows with the highest positive values of a column, best first, -1 beyond them, int32 [n_queries, n].
+        """Return the rows with the highest positive values of a column, best first, int32 [n_queries, n].
 
-        Of equal values the one that stands first wins.
+        Of equal values the one that stands first wins; -1 where there are no more.
         """
         return _best(self.starts, self.rows, self.values, column, n)
 
