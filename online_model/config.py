@@ -7,8 +7,13 @@ from typing import Literal, TypeAlias
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 ScoreType: TypeAlias = Literal["float32", "bfloat16"]
+Ranking: TypeAlias = Literal["network", "gated", "linear", "weighted", "reciprocal-ranks", "voting", "none"]
 
-_CHOICES = {"device": ("auto", "cpu", "cuda"), "score_dtype": ("float32", "bfloat16")}
+_CHOICES = {
+    "ranking": ("network", "gated", "linear", "weighted", "reciprocal-ranks", "voting", "none"),
+    "device": ("auto", "cpu", "cuda"),
+    "score_dtype": ("float32", "bfloat16"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,16 @@ class ModelConfig:
         admit_after: Sightings after which an item enters the vocabulary.
         probation_share: Share of `max_items` that items seen only once may hold once the vocabulary is full.
         popularity_half_life: Events after which a sighting counts half in what is popular now.
+        ranking: How candidates are ordered: by a network that learns online, by one whose weights depend linearly on the
+            context (gated), by one without a context (linear), by fixed weights, reciprocal ranks or votes; "none" lists
+            what the recurrent model scores highest.
+        retrieved: Candidates that the recurrent model proposes.
+        candidates: Candidates of one list at most, those of all sources together.
+        neighbours: Ask like-minded sittings, which costs memory and a fifth of the time.
+        follower_slots: Followers of one item that are counted.
+        follower_half_life: Touches of an item after which what followed it counts half; 0 for never.
+        ranking_hidden: Width of the ranking network.
+        ranking_learning_rate: Adam's rate for it.
         seed: Seed of the one generator that all random numbers come from.
         device: Where weights live; "auto" takes CUDA when there is one.
         score_dtype: Type in which the whole catalogue is multiplied; bfloat16 is faster where the processor has it.
@@ -57,23 +72,50 @@ class ModelConfig:
     admit_after: int = 1
     probation_share: float = 0.1
     popularity_half_life: float = 5_000.0
+    ranking: Ranking = "network"
+    retrieved: int = 80
+    candidates: int = 160
+    neighbours: bool = True
+    follower_slots: int = 64
+    follower_half_life: float = 0.0
+    ranking_hidden: int = 32
+    ranking_learning_rate: float = 0.002
     seed: int = 1
     device: Device = "auto"
     score_dtype: ScoreType = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "window", "batch_size", "negatives", "admit_after"):
+        for name in (
+            "hidden",
+            "window",
+            "batch_size",
+            "negatives",
+            "admit_after",
+            "retrieved",
+            "follower_slots",
+            "ranking_hidden",
+        ):
             self._check_integer(name, 1)
         self._check_integer("max_items", 2)
         self._check_integer("seed", 0)
-        for name in ("learning_rate", "dense_learning_rate", "loss_norm", "init", "popularity_half_life"):
+        for name in (
+            "learning_rate",
+            "dense_learning_rate",
+            "loss_norm",
+            "init",
+            "popularity_half_life",
+            "ranking_learning_rate",
+        ):
             self._check_number(name, above=0.0)
         for name in ("score_regularisation", "elu", "negative_weight", "skip"):
             self._check_number(name, least=0.0)
+        self._check_number("follower_half_life", least=0.0)
+        self._check_integer("candidates", self.retrieved)
         self._check_number("birth", least=0.0, most=1.0)
         self._check_number("probation_share", above=0.0, most=1.0)
-        if not isinstance(self.whole_history, bool):
-            self._refuse("whole_history", "true or false")
+        for name in ("whole_history", "neighbours"):
+            if not isinstance(getattr(self, name), bool):
+                self._refuse(name, "true or false")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 self._refuse(name, "one of " + ", ".join(choices))
