@@ -39,9 +39,9 @@ class ModelConfig:
         admit_after: Sightings after which an item enters the vocabulary.
         probation_share: Share of `max_items` that items seen only once may hold once the vocabulary is full.
         popularity_half_life: Events after which a sighting counts half in what is popular now.
-        ranking: How candidates are ordered: by a network that learns online, by one whose weights depend linearly on the
-            context (gated), by one without a context (linear), by fixed weights, reciprocal ranks or votes; "none" lists
-            what the recurrent model scores highest.
+        ranking: How candidates are ordered: by a network that learns online, by weights that it learns for each context
+            (gated) or for all (linear), by fixed weights, reciprocal ranks or votes; "none" lists what the recurrent
+            model scores highest.
         retrieved: Candidates that the recurrent model proposes.
         candidates: Candidates of one list at most, those of all sources together.
         neighbours: Ask like-minded sittings, which costs memory and a fifth of the time.
