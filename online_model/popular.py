@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from online_model.counts import FadingCounts
@@ -13,11 +15,13 @@ from online_model.vocabulary import RowIndex
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """Candidates for one request, best first: what a ranking stage takes and a list is cut from."""
+    """Items for one request, best first, as rows; otherwise as `Ranked`."""
 
     rows: list[int]
     scores: list[float]
     sources: list[str]
+    probabilities: list[float] | None = None
+    signals: npt.NDArray[np.float32] | None = None
 
 
 def excluded_rows(index: RowIndex, request: Request) -> list[int]:
@@ -28,7 +32,8 @@ def excluded_rows(index: RowIndex, request: Request) -> list[int]:
 def present(index: RowIndex, request: Request, retrieved: Retrieved) -> Ranked:
     """Return candidates as the list that is shown."""
     items = [index.ids[row] for row in retrieved.rows]
-    return Ranked(items, retrieved.scores, retrieved.sources, len(index) - len(excluded_rows(index, request)))
+    n_candidates = len(index) - len(excluded_rows(index, request))
+    return Ranked(items, retrieved.scores, retrieved.sources, n_candidates, retrieved.probabilities, retrieved.signals)
 
 
 class Popular:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:  # whoever only needs the types of records should not wait for torch
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
 Visit: TypeAlias = tuple[str, str, int]
@@ -67,12 +69,17 @@ class Ranked:
         scores: One finite number for each item, descending within one source.
         sources: Where each item came from: recurrent, transitions, popular, ...
         n_candidates: How many items were ranked.
+        probabilities: Calibrated chance that each item is the user's next target, given that there is one in this
+            sitting; None where it cannot be told yet.
+        signals: What was known about each item, float32 [n_items, n_signals]; None where nothing but a score is.
     """
 
     items: list[str]
     scores: list[float]
     sources: list[str]
     n_candidates: int
+    probabilities: list[float] | None = None
+    signals: "npt.NDArray[np.float32] | None" = None
 
 
 @dataclass(frozen=True, slots=True)
