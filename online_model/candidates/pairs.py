@@ -31,14 +31,14 @@ class PairCounts:
     Each time that anything follows an item, what it knows so far counts for a little less: a half-life by touch, so
     that items that are followed often forget fast and rare ones keep what little they have.
 
-    Signals: `next` and `rules` from the item the user is on, `earlier_rules` from the items before it (each step back
-    counts for a quarter less). Rules weigh 1 / distance.
+    Signals: `next` and `rules` from the item the user is on, `all_rules` from the whole sitting (each step back counts
+    for a quarter less). Rules weigh 1 / distance.
 
     Source: Ludewig and Jannach 2018, arXiv:1803.09587, sections 3.1.2 and 3.1.3.
     """
 
     name = "transitions"
-    signals = ("next", "rules", "earlier_rules")
+    signals = ("next", "rules", "all_rules")
 
     def __init__(self, n_slots: int = 64, half_life: float = 0.0) -> None:
         """Start with no counts.
@@ -219,10 +219,8 @@ def _score(
                 if distance == 1:
                     values[at, 0] = weights[row, slot, 0]
                     values[at, 1] = weights[row, slot, 1]
-                else:
-                    values[at, 2] += fade * weights[row, slot, 1]
-            if distance > 1:
-                fade *= np.float32(_FADE)
+                values[at, 2] += fade * weights[row, slot, 1]
+            fade *= np.float32(_FADE)
         ends[query + 1] = size
     return ends, found[:size].copy(), values[:size].copy()
 

@@ -1,0 +1,223 @@
+"""All that is counted beside the weights: which candidates it proposes, and what it knows about each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from online_model.candidates.neighbours import Neighbours
+from online_model.candidates.pairs import PairCounts
+from online_model.candidates.pool import history_places, pool
+from online_model.candidates.queries import Floats, Ints, Occurrences, Queries
+from online_model.candidates.trends import Trends
+from online_model.config import ModelConfig
+from online_model.protocol import State
+from online_model.vocabulary import Rows
+
+SIGNALS = (
+    "neural_score",
+    "neural_rank",
+    "next_share",
+    "next_count",
+    "rules_share",
+    "all_rules_share",
+    "back_count",
+    "vsknn",
+    "stan",
+    "popular_500",
+    "popular_5k",
+    "popular_50k",
+    "age",
+    "unseen_for",
+    "in_sitting",
+    "sitting_place",
+    "in_history",
+    "history_place",
+)
+"""What is known about a candidate, in the order of the columns."""
+
+FACTS = ("next_total", "rules_total", "neighbours_total", "sitting_length", "current_popularity", "pause", "confidence")
+"""What is known about a query, in the order of the columns."""
+
+SOURCES = ("recurrent", "neighbours", "rules", "transitions", "history", "popular")
+"""Where a candidate may come from, by number."""
+
+_N_NEIGHBOURS, _N_RULES, _N_NEXT, _N_POPULAR, _N_HISTORY = 50, 50, 20, 15, 10
+# Logarithms of shares and of faded counts start where these stand, so that "nothing known" is 0.
+_SHARE_FLOOR, _COUNT_FLOOR = 1e-3, 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Candidates with all that is known about them.
+
+    Attributes:
+        rows: -1 beyond the last, int32 [n_queries, n_candidates].
+        sources: Numbers into `SOURCES`, -1 beyond the last, int8 as `rows`.
+        signals: 0 beyond the last, float32 [n_queries, n_candidates, len(SIGNALS)].
+        facts: float32 [n_queries, len(FACTS)].
+    """
+
+    rows: Ints
+    sources: "np.ndarray[tuple[int, int], np.dtype[np.int8]]"
+    signals: Floats
+    facts: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """A pool, and what the counts know about it; neural scores are still to come."""
+
+    queries: Queries
+    rows: Ints
+    sources: "np.ndarray[tuple[int, int], np.dtype[np.int8]]"
+    signals: Floats
+    facts: Floats
+
+
+class Evidence:
+    """Counts of what followed what, of what like-minded sittings hold, and of what is popular.
+
+    Asking changes nothing. Telling it what happened is one deterministic fold, so that copies which are told the same
+    are the same.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._limit = config.candidates
+        self._n_neural = config.retrieved
+        self._pairs = PairCounts(config.follower_slots, config.follower_half_life)
+        self._neighbours = Neighbours() if config.neighbours else None
+        self._trends = Trends()
+
+    def gather(self, queries: Queries, retrieved: Ints, n_rows: int) -> Candidates:
+        """Return the candidates of all sources with the signals of the counts.
+
+        Args:
+            queries: Who asks.
+            retrieved: The best rows of the recurrent model, best first, int32 [n_queries, n_retrieved].
+            n_rows: Rows of the vocabulary.
+        """
+        pairs = self._pairs.score(queries)
+        near = None if self._neighbours is None else self._neighbours.score(queries)
+        n_queries = len(queries)
+        proposals = [
+            retrieved,
+            np.zeros((n_queries, 0), np.int32) if near is None else near.best(1, _N_NEIGHBOURS),
+            pairs.best(2, _N_RULES),
+            pairs.best(0, _N_NEXT),
+            np.concatenate([_latest(queries.starts, queries.rows), _latest(queries.older_starts, queries.older)], 1),
+            np.tile(
+                np.concatenate([top[:_N_POPULAR] for top in self._trends.tops(n_rows, _N_POPULAR)[:2]]), (n_queries, 1)
+            ),
+        ]
+        found = pool(proposals, n_rows, self._limit)
+        rows = found.rows
+        absent = rows < 0
+        signals = np.zeros((*rows.shape, len(SIGNALS)), np.float32)
+        facts = np.zeros((n_queries, len(FACTS)), np.float32)
+
+        currents = _currents(queries)
+        totals = self._pairs.totals(currents)
+        known = pairs.look_up(rows, n_rows)
+        signals[..., 2] = _share(known[..., 0], totals[:, :1] + 2.0)
+        signals[..., 3] = np.log1p(known[..., 0])
+        signals[..., 4] = _share(known[..., 1], totals[:, 1:] + 1.0)
+        signals[..., 5] = _share(known[..., 2], known[..., 2].sum(1, keepdims=True) + 1.0)
+        signals[..., 6] = np.log1p(self._pairs.backwards(rows, currents))
+        if near is not None:
+            like = near.look_up(rows, n_rows)
+            sums = like.sum(1, keepdims=True)
+            signals[..., 7:9] = _share(like, sums + 1e-6)
+            facts[:, 2] = np.log1p(sums[:, 0, 0])
+        seen = self._trends.look_up(rows)
+        signals[..., 9:12] = np.log(seen[..., :3] + _COUNT_FLOOR) - np.log(_COUNT_FLOOR)
+        signals[..., 12] = np.log1p(seen[..., 3]) - 8.0
+        signals[..., 13] = np.log1p(seen[..., 4]) - 6.0
+        places = history_places(queries, rows)
+        signals[..., 14:18:2] = places > 0
+        signals[..., 15:18:2] = np.log1p(places)
+        signals[absent] = 0.0
+
+        facts[:, :2] = np.log1p(totals)
+        facts[:, 3] = np.log(np.maximum(np.diff(queries.starts), 1))
+        facts[:, 4] = np.log1p(self._trends.look_up(currents)[:, 1])
+        facts[:, 5] = np.log1p(queries.pauses)
+        return Candidates(queries, rows, found.sources, signals, facts)
+
+    def complete(self, candidates: Candidates, scores: Floats) -> Examined:
+        """Add what the recurrent model says.
+
+        Args:
+            candidates: From `gather`.
+            scores: Its scores of the candidates, anything beyond the last, float32 [n_queries, n_candidates].
+        """
+        rows, signals, facts = candidates.rows, candidates.signals, candidates.facts
+        absent = rows < 0
+        signals[..., 0] = np.where(absent, 0.0, scores)
+        # The retrieved stand first, in order; all others are somewhere behind them.
+        ranks = np.minimum(np.arange(rows.shape[1]), self._n_neural)
+        signals[..., 1] = np.where(absent, 0.0, -np.log1p(ranks))
+        last = min(20, rows.shape[1]) - 1
+        facts[:, 6] = np.where(absent[:, last], 0.0, scores[:, 0] - scores[:, last])
+        return Examined(rows, candidates.sources, signals, facts)
+
+    def fold(self, occurrences: Occurrences) -> None:
+        """Take in what happened, in order."""
+        self._pairs.fold(occurrences)
+        if self._neighbours is not None:
+            self._neighbours.fold(occurrences)
+        self._trends.fold(occurrences)
+
+    def forget(self, rows: Rows) -> None:
+        """Drop all knowledge of and about rows that get a new tenant, int64 [n]."""
+        self._pairs.forget(rows)
+        if self._neighbours is not None:
+            self._neighbours.forget(rows)
+        self._trends.forget(rows)
+
+    def state(self, n_rows: int) -> State:
+        """Return a copy of everything about the first rows."""
+        tensors: dict[str, torch.Tensor] = {}
+        metadata: dict[str, object] = {}
+        for name, part in self._parts().items():
+            state = part.state(n_rows)
+            tensors |= {f"{name}.{key}": tensor for key, tensor in state.tensors.items()}
+            metadata[name] = state.metadata
+        return State(tensors, metadata)
+
+    def load_state(self, state: State) -> None:
+        """Become the evidence that `state` was taken from.
+
+        Raises:
+            ValueError: A part is missing, or of another size.
+        """
+        for name, part in self._parts().items():
+            facts = state.metadata.get(name)
+            if not isinstance(facts, dict):
+                raise ValueError(f"the saved model lacks {name}")
+            prefix = f"{name}."
+            own = {key.removeprefix(prefix): t for key, t in state.tensors.items() if key.startswith(prefix)}
+            part.load_state(State(own, facts))
+
+    def _parts(self) -> Mapping[str, PairCounts | Neighbours | Trends]:
+        parts: dict[str, PairCounts | Neighbours | Trends] = {"pairs": self._pairs, "trends": self._trends}
+        return parts if self._neighbours is None else parts | {"neighbours": self._neighbours}
+
+
+def _share(values: Floats, totals: Floats) -> Floats:
+    return np.log(values / totals + np.float32(_SHARE_FLOOR)) - np.float32(np.log(_SHARE_FLOOR))
+
+
+def _currents(queries: Queries) -> Ints:
+    """The item that each query's user is on, -1 where there is none."""
+    ends = queries.starts[1:]
+    return np.where(np.diff(queries.starts) > 0, np.append(queries.rows, np.int32(-1))[ends - 1], -1).astype(np.int32)
+
+
+def _latest(starts: "np.ndarray[tuple[int], np.dtype[np.int64]]", rows: Ints) -> Ints:
+    """The last rows of each part, latest first, -1 beyond them, int32 [n, _N_HISTORY]."""
+    places = starts[1:, None] - 1 - np.arange(_N_HISTORY)
+    there = places >= starts[:-1, None]
+    padded = np.append(rows, np.int32(-1))
+    return np.where(there, padded[np.where(there, places, -1)], -1).astype(np.int32)

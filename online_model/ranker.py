@@ -1,0 +1,244 @@
+"""The second stage: a small network over each candidate's signals that learns online which of them to believe."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from online_model.candidates.evidence import FACTS, SIGNALS, Examined
+from online_model.candidates.queries import Floats
+from online_model.config import ModelConfig
+from online_model.fusion import FIXED
+from online_model.protocol import ModelDiverged, State
+
+MIN_OUTCOMES = 5_000
+"""Outcomes before probabilities mean anything."""
+
+_FACT_SCALE = 0.2
+_LEAST_VARIANCE = 1e-3
+_FASTEST_NORMALISER = 0.05
+_FAR = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RankingStep:
+    """What one lesson will do to a ranker.
+
+    Attributes:
+        loss: Mean loss over the targets that were among their candidates; None where none was.
+        gradients: By weight.
+        mean: Of each signal over the candidates of this batch.
+        variance: As `mean`.
+        n_outcomes: Targets, among the candidates or not.
+    """
+
+    loss: float | None
+    gradients: Mapping[str, Tensor]
+    mean: Tensor
+    variance: Tensor
+    n_outcomes: int
+
+
+class _Network(nn.Module):
+    """Scores of candidates: a linear part, weights that depend on the query, and two hidden layers.
+
+    It starts as the neural score alone.
+    """
+
+    def __init__(self, kind: str, hidden: int, generator: Generator | None) -> None:
+        super().__init__()
+        n_signals, n_facts = len(SIGNALS), len(FACTS)
+        self.linear = nn.Parameter(torch.zeros(n_signals))
+        with torch.no_grad():
+            self.linear[SIGNALS.index("neural_score")] = 1.0
+        # Whether the target is among the candidates, and how sure the scores are: what probabilities need.
+        self.found = nn.Parameter(torch.zeros(n_facts + 1))
+        self.sharpness = nn.Parameter(torch.zeros(1))
+        self.gated, self.deep = kind in ("gated", "network"), kind == "network"
+        if self.gated:
+            self.gate = nn.Parameter(torch.zeros(n_facts, n_signals))
+        if self.deep:
+            self.first = nn.Parameter(_drawn((n_signals, hidden), 0.3, generator))
+            self.first_facts = nn.Parameter(_drawn((n_facts, hidden), 0.3, generator))
+            self.first_bias = nn.Parameter(torch.zeros(hidden))
+            self.second = nn.Parameter(_drawn((hidden, hidden), 0.2, generator))
+            self.second_bias = nn.Parameter(torch.zeros(hidden))
+            self.last = nn.Parameter(torch.zeros(hidden))
+
+    def forward(self, signals: Tensor, standard: Tensor, facts: Tensor) -> Tensor:
+        """Score candidates, float32 [n_queries, n_candidates]; `standard` are the signals with mean 0, variance 1."""
+        weights = self.linear + facts @ self.gate if self.gated else self.linear.expand(len(signals), -1)
+        scores = torch.bmm(signals, weights[:, :, None])[:, :, 0]
+        if self.deep:
+            layer = torch.matmul(standard, self.first) + (facts @ self.first_facts + self.first_bias)[:, None]
+            layer = torch.relu(torch.matmul(torch.relu(layer), self.second) + self.second_bias)
+            scores = scores + layer @ self.last
+        return scores
+
+    def chance_found(self, facts: Tensor) -> Tensor:
+        """Return the logit of the chance that the target is among the candidates, float32 [n_queries]."""
+        logits: Tensor = facts @ self.found[:-1] + self.found[-1]
+        return logits
+
+
+class Ranker:
+    """Orders candidates and learns from what people took.
+
+    Attributes:
+        n_outcomes: Targets that it has learned from.
+    """
+
+    def __init__(self, config: ModelConfig, generator: Generator | None = None) -> None:
+        """Build a fresh ranker; without a generator its hidden layers are all zeros, to be filled."""
+        self._fixed = FIXED.get(config.ranking)
+        self._norm = float(config.batch_size)
+        self._network = _Network(config.ranking, config.ranking_hidden, generator)
+        self._adam = torch.optim.Adam(self._network.parameters(), lr=config.ranking_learning_rate)
+        self._mean = torch.zeros(len(SIGNALS))
+        self._variance = torch.ones(len(SIGNALS))
+        self._n_batches = 0
+        self.n_outcomes = 0
+
+    @torch.no_grad()
+    def scores(self, examined: Examined) -> Floats:
+        """Score candidates, higher is better, -inf beyond the last, float32 [n_queries, n_candidates]."""
+        if self._fixed is None:
+            signals, standard, facts = self._inputs(examined)
+            found = self._network(signals, standard, facts).numpy()
+        else:
+            found = self._fixed(examined)
+        scores: Floats = np.where(examined.rows >= 0, found, np.float32(-np.inf))
+        return scores
+
+    @torch.no_grad()
+    def probabilities(self, examined: Examined, scores: Floats) -> Floats | None:
+        """Return the calibrated chance that each candidate is the next target; None before there are enough outcomes.
+
+        Args:
+            examined: The candidates.
+            scores: Theirs, -inf for those that may not be listed; float32 [n_queries, n_candidates].
+        """
+        if self.n_outcomes < MIN_OUTCOMES or self._fixed is not None:
+            return None
+        shares = torch.softmax(torch.from_numpy(scores) * self._network.sharpness.exp(), 1)
+        found = torch.sigmoid(self._network.chance_found(_facts(examined)))
+        probabilities: Floats = torch.nan_to_num(shares * found[:, None]).numpy()
+        return probabilities
+
+    def lesson(self, examined: Examined, places: npt.NDArray[np.int64], weights: Floats) -> RankingStep:
+        """Compute what can be learned; changes nothing.
+
+        Args:
+            examined: Candidates as they were served, before anything learned from what happened next.
+            places: Column of each query's target, -1 where it is not among the candidates, int64 [n_queries].
+            weights: Weight of each query, float32 [n_queries].
+
+        Raises:
+            ModelDiverged: The loss or a gradient is not finite.
+        """
+        signals, standard, facts = self._inputs(examined)
+        there = torch.from_numpy(examined.rows >= 0)
+        target, importance = torch.from_numpy(places), torch.from_numpy(weights)
+        hits = (target >= 0).float()
+        scores = self._network(signals, standard, facts).masked_fill(~there, -torch.inf)
+        importance_found = importance * hits
+        losses = functional.cross_entropy(scores, target.clamp(min=0), reduction="none")
+        losses = torch.where(target >= 0, losses, 0.0)
+        sharp = functional.cross_entropy(
+            scores.detach() * self._network.sharpness.exp(), target.clamp(min=0), reduction="none"
+        )
+        chance = functional.binary_cross_entropy_with_logits(
+            self._network.chance_found(facts), hits, weight=importance, reduction="sum"
+        )
+        sharpened = (torch.where(target >= 0, sharp, 0.0) * importance_found).sum()
+        total = ((losses * importance_found).sum() + sharpened + chance) / self._norm
+        names = dict(self._network.named_parameters())
+        found = torch.autograd.grad(total, list(names.values()))
+        if not bool(torch.stack([total.detach(), *(g.sum() for g in found)]).sum().isfinite()):
+            raise ModelDiverged(f"ranking loss {float(total.detach())} over {len(places)} queries: not finite")
+        present = signals[there]
+        n_found = int(hits.sum())
+        return RankingStep(
+            float(losses.detach().sum()) / n_found if n_found else None,
+            dict(zip(names, found, strict=True)),
+            present.mean(0),
+            present.var(0, correction=0),
+            len(places),
+        )
+
+    def apply(self, step: RankingStep) -> None:
+        """Learn what `lesson` computed: the weights first, then what signals look like."""
+        if self._fixed is None:
+            for name, weight in self._network.named_parameters():
+                weight.grad = step.gradients[name]
+            self._adam.step()
+        share = min(_FASTEST_NORMALISER, 1.0 / (self._n_batches + 1))
+        self._mean += share * (step.mean - self._mean)
+        self._variance += share * (step.variance + _LEAST_VARIANCE - self._variance)
+        self._n_batches += 1
+        self.n_outcomes += step.n_outcomes
+
+    def serving_state(self) -> State:
+        """Return a copy of what answers depend on."""
+        tensors = {name: weight.detach().clone() for name, weight in self._network.named_parameters()}
+        tensors |= {"signal_mean": self._mean.clone(), "signal_variance": self._variance.clone()}
+        return State(tensors, {"n_outcomes": self.n_outcomes, "n_batches": self._n_batches})
+
+    def load_serving_state(self, state: State) -> None:
+        """Answer as the ranker that `state` was taken from.
+
+        Raises:
+            ValueError: The state is that of another size of ranker.
+        """
+        with torch.no_grad():
+            for name, weight in self._network.named_parameters():
+                if weight.shape != state.tensors[name].shape:
+                    raise ValueError(
+                        f"the saved ranking network has {name} of {list(state.tensors[name].shape)}, "
+                        f"the settings say {list(weight.shape)}"
+                    )
+                weight.copy_(state.tensors[name])
+        self._mean, self._variance = state.tensors["signal_mean"].clone(), state.tensors["signal_variance"].clone()
+        self.n_outcomes = int(str(state.metadata["n_outcomes"]))
+        self._n_batches = int(str(state.metadata["n_batches"]))
+
+    def state(self) -> State:
+        """Return a copy of everything, the optimizer included."""
+        state = self.serving_state()
+        moments = self._adam.state_dict()["state"]
+        for number, (name, _) in enumerate(self._network.named_parameters()):
+            for part, value in moments.get(number, {}).items():
+                state.tensors[f"adam.{name}.{part}"] = value.clone()
+        return state
+
+    def load_state(self, state: State) -> None:
+        """Become the ranker that `state` was taken from.
+
+        Raises:
+            ValueError: The state is that of another size of ranker.
+        """
+        self.load_serving_state(state)
+        optimizer = self._adam.state_dict()
+        for number, (name, _) in enumerate(self._network.named_parameters()):
+            prefix = f"adam.{name}."
+            parts = {key.removeprefix(prefix): t.clone() for key, t in state.tensors.items() if key.startswith(prefix)}
+            if parts:
+                optimizer["state"][number] = parts
+        self._adam.load_state_dict(optimizer)
+
+    def _inputs(self, examined: Examined) -> tuple[Tensor, Tensor, Tensor]:
+        signals = torch.from_numpy(examined.signals)
+        standard = ((signals - self._mean) * self._variance.rsqrt()).clamp_(-_FAR, _FAR)
+        return signals, standard, _facts(examined)
+
+
+def _facts(examined: Examined) -> Tensor:
+    return torch.from_numpy(examined.facts) * _FACT_SCALE
+
+
+def _drawn(shape: tuple[int, ...], scale: float, generator: Generator | None) -> Tensor:
+    return torch.zeros(shape) if generator is None else torch.randn(shape, generator=generator) * scale
