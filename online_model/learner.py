@@ -13,7 +13,8 @@ from online_model.model import RecurrentModel
 from online_model.optimizer import DenseAdagrad, RowAdagrad
 from online_model.protocol import Context, Example, LearnReport, ModelDiverged, Ranked, Request, State
 from online_model.sightings import sighted
-from online_model.snapshots import dump, missing_parts_named, restore
+from online_model.snapshots import dump, restore
+from online_model.states import missing_parts_named
 from online_model.step import Gradients, gradients
 from online_model.updates import Update
 from online_model.vocabulary import Plan, Rows, Vocabulary

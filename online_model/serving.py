@@ -6,7 +6,8 @@ import torch
 
 from online_model.model import RecurrentModel
 from online_model.protocol import Ranked, Request, State
-from online_model.snapshots import check_kind, load_encoder
+from online_model.snapshots import load_encoder
+from online_model.states import check_kind
 from online_model.updates import Update
 from online_model.vocabulary import RowIndex
 

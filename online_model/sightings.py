@@ -10,7 +10,7 @@ from online_model.counts import FadingCounts
 from online_model.lessons import TARGETS
 from online_model.popular import Popular
 from online_model.protocol import Example, State
-from online_model.snapshots import missing_parts_named
+from online_model.states import missing_parts_named
 from online_model.vocabulary import Plan, Vocabulary
 
 _VOCABULARY = "vocabulary."

@@ -1,8 +1,5 @@
 """A learner's whole inside as one `State`, and back."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +7,7 @@ from torch import Tensor
 from online_model.model import RecurrentModel
 from online_model.optimizer import DenseAdagrad, RowAdagrad
 from online_model.protocol import State
+from online_model.states import check_kind, missing_parts_named
 from online_model.vocabulary import Vocabulary
 
 _VOCABULARY = "vocabulary."
@@ -45,30 +43,6 @@ def restore(
     check_kind(state, kind, model.config.hidden)
     with missing_parts_named():
         _restore(state, model, vocabulary, rows, dense)
-
-
-@contextmanager
-def missing_parts_named() -> Iterator[None]:
-    """Turn a part that a state does not have into the `ValueError` that `load_state` promises."""
-    try:
-        yield
-    except KeyError as error:
-        raise ValueError(f"the saved model lacks {error}") from error
-
-
-def check_kind(state: State, kind: str, hidden: int | None = None) -> None:
-    """Refuse a state that is not of this kind and size of model.
-
-    Raises:
-        ValueError: The message names both.
-    """
-    if state.metadata.get("kind") != kind:
-        raise ValueError(f"the saved model is of kind {state.metadata.get('kind')!r}, this one is {kind!r}")
-    if hidden is not None and state.metadata.get("hidden") != hidden:
-        raise ValueError(
-            f"the saved model has hidden = {state.metadata.get('hidden')}, the settings say hidden = {hidden}: "
-            "set it back, or start with an empty checkpoint folder"
-        )
 
 
 def _restore(

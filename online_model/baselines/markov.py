@@ -9,7 +9,7 @@ from online_model.lessons import TARGETS, check
 from online_model.popular import Retrieved, excluded_rows, present
 from online_model.protocol import Context, Example, LearnReport, Ranked, Request, State
 from online_model.sightings import Sightings
-from online_model.snapshots import check_kind, missing_parts_named
+from online_model.states import check_kind, missing_parts_named
 
 MAX_FOLLOWERS = 256
 """Followers kept for one item: the least often seen, the oldest of them first, leave beyond that."""

@@ -7,7 +7,7 @@ from online_model.lessons import check
 from online_model.popular import present
 from online_model.protocol import Example, LearnReport, Ranked, Request, State
 from online_model.sightings import Sightings
-from online_model.snapshots import check_kind
+from online_model.states import check_kind
 
 
 class PopularityLearner:
