@@ -10,6 +10,8 @@ from rich.table import Table
 from online_model.evaluation.metrics import Accuracy
 from online_model.evaluation.plots import draw_course
 from online_model.evaluation.prequential import Outcome
+from online_model.evaluation.summary import at_json, model_figures
+from online_model.evaluation.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +23,14 @@ class ReplayReport:
         model: The name of what was put to the test.
         settings: Everything that decided the figures, plain JSON values.
         skipped_lines: Lines of the file that were no events.
+        watch: What was noted of every list, where that was asked for.
     """
 
     outcome: Outcome
     model: str
     settings: dict[str, object]
     skipped_lines: int
+    watch: Watch | None = None
 
     def figures(self) -> dict[str, object]:
         """Return everything as one JSON object."""
@@ -46,6 +50,8 @@ class ReplayReport:
                 "live": _accuracy(comparison.live),
                 "frozen": _accuracy(comparison.frozen),
             }
+        if self.watch is not None:
+            figures["details"] = model_figures(self.watch, "model", self.outcome.ranks)
         return figures
 
     def write_json(self, path: Path) -> None:
@@ -88,6 +94,7 @@ def _accuracy(accuracy: Accuracy) -> dict[str, object]:
         "mrr": _tidy(accuracy.mrr),
         "recall_tenths": [_tidy(value) for value in accuracy.recall_tenths],
         "mrr_tenths": [_tidy(value) for value in accuracy.mrr_tenths],
+        "at": at_json(accuracy.at),
     }
 
 

@@ -135,8 +135,8 @@ def reciprocals_of(ranks: Ranks, k: int = DEPTH) -> npt.NDArray[np.float64]:
 
 
 def _gains(ranks: Ranks) -> npt.NDArray[np.float64]:
-    gains = np.zeros(len(ranks))
-    return np.divide(1.0, np.log2(ranks + 1.0), out=gains, where=ranks > 0)
+    discounts: npt.NDArray[np.float64] = np.log2(ranks + 1.0)
+    return np.divide(1.0, discounts, out=np.zeros(len(ranks)), where=ranks > 0)
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float | None:

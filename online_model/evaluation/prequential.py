@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from online_model.evaluation.batches import Batch, Batches
 from online_model.evaluation.contestant import Contestant
-from online_model.evaluation.metrics import Accuracy, RankLog
+from online_model.evaluation.metrics import Accuracy, RankLog, Ranks
 from online_model.evaluation.sequences import Step
 from online_model.evaluation.watch import Watch
 from online_model.protocol import Learner, Recommender
@@ -51,6 +51,7 @@ class Outcome:
         unscored: Events that were not scored, by reason.
         comparison: With a frozen copy, where one was asked for.
         seconds: How long it took, reading included.
+        ranks: Of the scored events' targets, in order.
     """
 
     events: int
@@ -58,6 +59,7 @@ class Outcome:
     unscored: dict[str, int]
     comparison: Comparison | None
     seconds: float
+    ranks: Ranks
 
 
 class Prequential:
@@ -110,12 +112,15 @@ class Prequential:
             self._take(batch)
             self._n_events += len(batch.steps)
             on_batch(self._n_events)
+        if self._watch is not None:
+            self._watch.finish()
         return Outcome(
             self._n_events,
             self._live.log.accuracy(self._n_events),
             dict(self._unscored),
             self._compare(),
             time.perf_counter() - begin,
+            self._live.log.ranks(),
         )
 
     def _take(self, batch: Batch) -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from stream.commands.replay import replay
 from stream.errors import StartupError
+from stream.recorded import default_model
 from stream.settings import Settings
 
 Run = Callable[..., Result]
@@ -56,7 +57,7 @@ def figures(result: Result) -> dict[str, object]:
 def test_one_json_object_on_standard_output(run, shop):
     found = figures(run(shop, "--map", "visitor=user_id", "--hidden", 8, "--json", "-"))
     assert found["events"] == 1_500
-    assert found["model"] == "gru"
+    assert found["model"] == default_model()
     assert found["settings"]["hidden"] == 8
     assert found["settings"]["session_gap"] == 1_800
     assert found["skipped_lines"] == 1
@@ -102,6 +103,35 @@ def test_without_repeats_every_event_but_the_first_of_its_sequence_is_scored(run
     assert figures(run(path, "--no-repeats", "--limit", 3, "--json", "-"))["events"] == 3
 
 
+def test_with_repeats_every_event_but_the_first_of_its_sequence_is_scored_on_all_items(run, tmp_path):
+    path = tmp_path / "e.csv"
+    path.write_text("user_id,item_id,behavior,timestamp\n" + "".join(f"u,i{n // 5},click,{n}\n" for n in range(10)))
+    found = figures(run(path, "--repeats", "--model", "popularity", "--model-setting", "batch_size=1", "--json", "-"))
+    assert (found["events"], found["scored"], found["unscored"]) == (10, 9, {"first": 1})
+    # Only i1, when it came, had never been seen: all else stood in the list, the item that the user was on too.
+    assert found["recall"] == pytest.approx(8 / 9, abs=1e-6)
+    assert found["settings"]["repeats"] is True
+
+
+def test_a_setting_of_the_model_can_be_given(run, shop):
+    given = ["--model-setting", "hidden=8", "--model-setting", "whole_history=true", "--limit", 200, "--json", "-"]
+    found = figures(run(shop, "--map", "visitor=user_id", *given))
+    assert (found["settings"]["hidden"], found["settings"]["whole_history"]) == (8, True)
+
+
+def test_details_hold_lists_and_segments(run, shop):
+    options = ["--map", "visitor=user_id", "--model", "markov", "--json", "-"]
+    plain, found = figures(run(shop, *options)), figures(run(shop, *options, "--details"))
+    details = found.pop("details")
+    del plain["seconds"], found["seconds"]
+    assert plain == found
+    assert found["at"]["20"]["recall"] == found["recall"]
+    assert details["all"]["at"] == found["at"]
+    assert details["all"]["lists"]["places"] > 0
+    assert {*details["segments"]} == {"user", "item", "position", "behavior"}
+    assert sum(part["scored"] for part in details["segments"]["behavior"].values()) == found["scored"]
+
+
 def test_a_table_for_people_files_for_programs(run, shop, tmp_path):
     pytest.importorskip("matplotlib")
     paths = tmp_path / "out.json", tmp_path / "out.png"
@@ -124,6 +154,14 @@ WRONG = {
     "gap": (["SHOP", "--session-gap", "0"], "--session-gap must be above 0 seconds, not 0"),
     "freeze": (["SHOP", "--freeze-at", "1"], "--freeze-at must be a share above 0 and below 1, not 1"),
     "hidden": (["SHOP", "--hidden", "0"], "hidden must be an integer of at least 1, not 0"),
+    "model": (["SHOP", "--model", "oracle"], "--model must be one of "),
+    "both": (["SHOP", "--repeats", "--no-repeats"], "give one of them"),
+    "setting": (["SHOP", "--model-setting", "depth=3"], "there is no model setting 'depth'; there are hidden, "),
+    "no pair": (["SHOP", "--model-setting", "hidden"], "--model-setting must be NAME=VALUE, not 'hidden'"),
+    "type": (["SHOP", "--model-setting", "hidden=wide"], "hidden must be an integer, not 'wide'"),
+    "choice": (["SHOP", "--model-setting", "device=tpu"], "device must be one of auto, cpu, cuda, not 'tpu'"),
+    "flag": (["SHOP", "--model-setting", "whole_history=maybe"], "whole_history must be true or false, not 'maybe'"),
+    "range": (["SHOP", "--model-setting", "birth=2"], "birth must be a number at least 0 and at most 1, not 2"),
     "json": (["SHOP", "--json", "no/such/folder/x.json"], "there is no folder no/such/folder"),
 }
 
@@ -157,7 +195,7 @@ def test_a_file_without_events_is_no_result(run, tmp_path):
     assert "holds no event that can be used" in str(result.exception)
 
 
-@pytest.mark.parametrize("arguments", [["--model", "oracle"], ["--limit", "0"], ["--time-unit", "days"]])
+@pytest.mark.parametrize("arguments", [["--limit", "0"], ["--time-unit", "days"]])
 def test_wrong_options_are_told_by_name(run, shop, arguments):
     result = run(shop, *arguments)
     assert result.exit_code == 2
