@@ -66,7 +66,9 @@ def draw_gains(
             points = [(10 * part + 5 + shift, at) for part, at in enumerate(gain[key]) if at is not None]
             errors = [[at.difference - at.low for _, at in points], [at.high - at.difference for _, at in points]]
             xs, ys = [x for x, _ in points], [at.difference for _, at in points]
-            axes.errorbar(xs, ys, errors, marker="o", markersize=4, capsize=3, label=f"over {name}")
+            # A rival has the colour that it has among the learning curves, where the one model comes first.
+            color = f"C{(place + 1) % 10}"
+            axes.errorbar(xs, ys, errors, color=color, marker="o", markersize=4, capsize=3, label=f"over {name}")
         axes.axhline(0, color="black", linewidth=1)
         _finish(axes, f"gain of {first}, {label}", from_zero=False)
     figure.savefig(path, dpi=150)
