@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from stream.brokers.errors import BrokerError
-from stream.commands import bench, broker, checkpoint, config, demo, rejected, replay, reset, tail, topics, worker
+from stream.commands import bench, broker, checkpoint, config, demo, rejected, replay, reset, tail, topics, try_, worker
 from stream.errors import StartupError
 from stream.settings import SettingsError, load_settings
 
@@ -36,6 +36,7 @@ for command in (
     reset.reset,
 ):
     app.command()(command)
+app.command("try")(try_.try_)
 app.add_typer(topics.app, name="topics")
 app.add_typer(rejected.app, name="rejected")
 app.add_typer(checkpoint.app, name="checkpoint")
