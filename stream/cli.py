@@ -12,7 +12,20 @@ from typing import Annotated
 import typer
 
 from stream.brokers.errors import BrokerError
-from stream.commands import bench, broker, checkpoint, config, demo, rejected, replay, reset, tail, topics, try_, worker
+from stream.commands import (
+    bench,
+    broker,
+    checkpoint,
+    compare,
+    config,
+    demo,
+    rejected,
+    replay,
+    reset,
+    tail,
+    topics,
+    worker,
+)
 from stream.errors import StartupError
 from stream.settings import SettingsError, load_settings
 
@@ -31,6 +44,7 @@ for command in (
     worker.worker,
     broker.broker,
     replay.replay,
+    compare.compare,
     tail.tail,
     config.config,
     reset.reset,
