@@ -24,6 +24,7 @@ from stream.commands import (
     reset,
     tail,
     topics,
+    try_,
     worker,
 )
 from stream.errors import StartupError
