@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,6 +18,7 @@ from stream.brokers.apache import ApacheKafka
 from stream.brokers.errors import BrokerError
 from stream.brokers.jars import ensure_jars
 from stream.brokers.java import find_java
+from stream.brokers.ports import LOOPBACK, free_ports
 
 Require = Callable[..., None]
 CreateTopics = Callable[..., None]
@@ -119,10 +119,10 @@ def topics(kafka: Kafka) -> CreateTopics:
     def create(partitions: Mapping[str, int], config: Mapping[str, str] | None = None) -> None:
         new = [NewTopic(name, count, 1, config=dict(config or {})) for name, count in partitions.items()]
         for created in kafka.admin.create_topics(new).values():
-            created.result(30)
+            created.result(90)
         # The controller acknowledges them a moment before the broker lists them.
-        deadline = time.monotonic() + 30
-        while not set(partitions) <= set(kafka.admin.list_topics(timeout=10).topics):
+        deadline = time.monotonic() + 90
+        while not set(partitions) <= set(kafka.admin.list_topics(timeout=60).topics):
             assert time.monotonic() < deadline, f"created, and not listed: {sorted(partitions)}"
             time.sleep(0.02)
 
@@ -136,8 +136,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, require: Require) -> It
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(target: str) -> str:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        # Not one that any client may get for a connection before Prometheus listens there.
+        address = f"{LOOPBACK}:{free_ports(1)[0]}"
         folder = tmp_path_factory.mktemp("prometheus")
         config, log = folder / "prometheus.yml", folder / "prometheus.log"
         config.write_text(
