@@ -42,7 +42,7 @@ def start(bootstrap, topic, *arguments, catalog="none", **config):
     )
 
 
-def finish(process, timeout=60):
+def finish(process, timeout=120):
     out, err = process.communicate(timeout=timeout)
     return process.returncode, out, err
 
@@ -56,7 +56,7 @@ def read_all(bootstrap, topic):
         partitions = [TopicPartition(topic, p, 0) for p in consumer.list_topics(topic, 10).topics[topic].partitions]
         ends = {p.partition: end_of(consumer, p) for p in partitions}
         consumer.assign(partitions)
-        records, deadline = {}, time.monotonic() + 30
+        records, deadline = {}, time.monotonic() + 90
         while len(records) < sum(ends.values()) and time.monotonic() < deadline:
             for message in consumer.consume(10_000, 0.5):
                 records[message.partition(), message.offset()] = message
@@ -67,7 +67,7 @@ def read_all(bootstrap, topic):
 
 
 def end_of(consumer, partition):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while True:
         try:
             return consumer.get_watermark_offsets(partition, 10)[1]
@@ -163,7 +163,9 @@ def test_a_broker_that_is_killed_midway_is_told_with_what_it_had_acknowledged(fr
     write_events(tmp_path / "e.csv.gz", 20_000, step_ms=2)
     # At most 20 messages are on their way at any time: of 200 that are in the log, more than 100 were acknowledged.
     in_flight = {"max.in.flight.requests.per.connection": 1, "batch.num.messages": 20}
-    process = start(broker.bootstrap, topic, "replay", tmp_path / "e.csv.gz", **in_flight, **{"message.timeout.ms": 2000})
+    process = start(
+        broker.bootstrap, topic, "replay", tmp_path / "e.csv.gz", **in_flight, **{"message.timeout.ms": 5000}
+    )
     wait_until(lambda: topic_size(broker.bootstrap, topic) > 200)
     broker.kill()
     code, out, err = finish(process)
@@ -195,7 +197,7 @@ def test_undelivered_events_raise_at_the_flush():
     for _ in range(3):
         publisher.send(Event(user_id="u", item_id="i", behavior="view", timestamp=NOW))
     with pytest.raises(DeliveryFailed) as raised:
-        publisher.flush(20)
+        publisher.flush(60)
     assert (raised.value.undelivered, raised.value.acknowledged) == (3, 0)
     publisher.flush(1)  # told once
 
@@ -228,7 +230,7 @@ def test_a_synthetic_shop_under_control(kafka, topics, fresh_prefix, tmp_path):
     )
     process.stdin.close()
     rest = [json.loads(line) for line in process.stdout]
-    assert process.wait(30) == 0
+    assert process.wait(90) == 0
     last = rest[-1]
     records = read_all(kafka.bootstrap, topic)
     assert last["events"] == last["acknowledged"] == len(records)
@@ -265,4 +267,4 @@ def test_a_parent_that_goes_ends_the_shop(kafka, topics, fresh_prefix):
     process.stdout.readline()
     process.stdout.close()
     process.stdout = None
-    assert process.wait(30) == 0
+    assert process.wait(90) == 0
