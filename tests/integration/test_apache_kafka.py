@@ -32,7 +32,7 @@ time.sleep(600)
 RUN_COMMAND = "import typer; from stream.commands.broker import broker; typer.run(broker)"
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 90.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -45,14 +45,14 @@ def produce(broker: ApacheKafka, value: bytes) -> None:
     failures: list[object] = []
     producer = Producer({"bootstrap.servers": broker.bootstrap, "log_level": 0})
     producer.produce("kept", value, on_delivery=lambda error, _: failures.append(error))
-    assert producer.flush(30) == 0
+    assert producer.flush(90) == 0
     assert failures == [None]
 
 
 def read_all(broker: ApacheKafka) -> list[bytes | None]:
     consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "reader", "log_level": 0})
     partition = TopicPartition("kept", 0, 0)
-    end = consumer.get_watermark_offsets(partition, timeout=10)[1]
+    end = consumer.get_watermark_offsets(partition, timeout=60)[1]
     consumer.assign([partition])
     values: list[bytes | None] = []
     assert eventually(lambda: values.extend(m.value() for m in consumer.consume(10, 0.2)) or len(values) >= end)
@@ -90,7 +90,7 @@ def test_a_frozen_broker_answers_nobody_and_goes_on(fresh_kafka: FreshKafka) -> 
     with pytest.raises(Exception, match=r"_TRANSPORT|_TIMED_OUT"):
         AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0}).list_topics(timeout=1)
     broker.resume()
-    assert AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=20).brokers
+    assert AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=60).brokers
     broker.pause()
     broker.stop()  # also ends a frozen one
     assert not broker.is_running
@@ -209,9 +209,9 @@ def test_the_command_prints_its_address_and_stops_cleanly(tmp_path: Path, number
     )
     assert command.stdout is not None
     address = command.stdout.readline().strip()
-    assert AdminClient({"bootstrap.servers": address}).list_topics(timeout=10).brokers
+    assert AdminClient({"bootstrap.servers": address}).list_topics(timeout=60).brokers
     os.kill(command.pid, number)
-    _, errors = command.communicate(timeout=30)
+    _, errors = command.communicate(timeout=90)
     assert command.returncode == 0, errors
     assert "stopping" in errors
     assert "shut down completed" in (tmp_path / "data" / "broker.log").read_text()
