@@ -49,7 +49,7 @@ def shop(bootstrap: str, prefix: str, **names: Any) -> Settings:
 
 def eventually(condition: Callable[[], bool]) -> None:
     """The controller acknowledges changes a moment before the broker shows them."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -57,7 +57,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 def delete(kafka: Any, name: str) -> None:
     kafka.admin.delete_topics([name])[name].result(30)
-    eventually(lambda: name not in kafka.admin.list_topics(timeout=10).topics)
+    eventually(lambda: name not in kafka.admin.list_topics(timeout=60).topics)
 
 
 def run(app: typer.Typer, settings: Settings, *arguments: str) -> Result:
@@ -91,7 +91,7 @@ def test_create_makes_what_is_missing_and_alters_nothing(kafka: Any, settings: S
 def test_create_follows_events_that_exist(kafka: Any, settings: Settings, topics: CreateTopics) -> None:
     topics({settings.topics.events[0]: 3})
     run(topics_command.app, settings, "create")
-    listed = kafka.admin.list_topics(timeout=10).topics
+    listed = kafka.admin.list_topics(timeout=60).topics
     assert len(listed[settings.topics.events[0]].partitions) == 3
     assert len(listed[settings.user_state_topic].partitions) == 3
     report = json.loads(run(topics_command.app, settings, "describe", "--json").output)
@@ -130,7 +130,7 @@ def test_preflight_stops_at_a_changelog_that_is_not_partitioned_as_the_events(ka
     create_missing(settings)
     name = settings.topics.events[0]
     kafka.admin.create_partitions([NewPartitions(name, 6)])[name].result(30)
-    eventually(lambda: len(kafka.admin.list_topics(timeout=10).topics[name].partitions) == 6)
+    eventually(lambda: len(kafka.admin.list_topics(timeout=60).topics[name].partitions) == 6)
     with pytest.raises(StartupError, match=r"user-state has 4 partitions, 6 expected: .*MILLSTREAM_APP_ID"):
         preflight(settings)
     assert run(topics_command.app, settings, "describe").exit_code == 1
@@ -230,7 +230,7 @@ def reject(settings: Settings, reasons: list[str], source: str | None = None, **
 def events_of(settings: Settings) -> list[tuple[Any, Any, dict[str, bytes]]]:
     consumer = Consumer({**settings.librdkafka(), "group.id": "check", "isolation.level": "read_committed"})
     partitions = [TopicPartition(settings.topics.events[0], p, 0) for p in range(4)]
-    n = sum(consumer.get_watermark_offsets(partition, timeout=10)[1] for partition in partitions)
+    n = sum(consumer.get_watermark_offsets(partition, timeout=60)[1] for partition in partitions)
     consumer.assign(partitions)
     read: list[Any] = []
     for _ in range(100):
@@ -330,4 +330,4 @@ def test_tail_ends_quietly_when_nobody_reads_any_more(settings: Settings) -> Non
     reading.stdout.close()
     errors = reading.stderr.read()
     reading.stderr.close()
-    assert (reading.wait(30), errors) == (0, b"")
+    assert (reading.wait(90), errors) == (0, b"")
