@@ -14,7 +14,7 @@ from stream.records import Recommendation, RecommendedItem, Trigger, encode_reco
 from stream.settings import KafkaSettings, Settings, TopicSettings
 from stream.topics.expected import partition_counts
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 
 
 class Shop:
