@@ -51,7 +51,7 @@ def draw_trial(path: Path, outcome: TrialOutcome, n_events: int, title: str, nam
         axes.axvline(100 * outcome.compared_from / n_events, color="black", alpha=0.4, linestyle=":")
         axes.annotate(
             " compared from here",
-            (100 * outcome.compared_from / n_events, 0.01),
+            (100 * outcome.compared_from / n_events, 0.96),
             xycoords=("data", "axes fraction"),
             fontsize="small",
             alpha=0.7,
