@@ -42,10 +42,10 @@ NAMES = [
     (
         "user_pseudo_id event_name event_timestamp page_location",
         "ubti",
-        *("user_pseudo_id", "page_location"),
-        *("event_name", "event_timestamp"),
+        *("user_pseudo_id", "page_location", "event_name", "event_timestamp"),
     ),
-    ("SessionId,ItemId,Time".replace(",", " "), "uit", "SessionId", "ItemId", None, "Time"),
+    ("item_price thing user_age user time", "piput", "user", "thing", None, "time"),
+    ("SessionId ItemId Time", "uit", "SessionId", "ItemId", None, "Time"),
 ]
 
 
