@@ -10,6 +10,7 @@ from online_model.evaluation.bootstrap import Interval
 from online_model.evaluation.calibration import Calibration
 from online_model.evaluation.metrics import CUTOFFS, DEPTH
 from online_model.evaluation.plots import draw_calibration, draw_gains, draw_learning
+from stream.markdown import table
 
 _TITLES = {"all": "All events", "last_70": "The last 70% of the stream"}
 _SEGMENTS = (
@@ -77,7 +78,7 @@ class CompareReport:
             [name, *(_figure(cell(model)) for cell in columns.values()), _count(model["cost"]["events_per_second"])]
             for name, model in self._models.items()
         ]
-        return _table(["model", *columns, "events/s"], rows)
+        return table(["model", *columns, "events/s"], rows)
 
     @property
     def _models(self) -> dict[str, dict[str, Any]]:
@@ -88,22 +89,22 @@ class CompareReport:
         """Every figure, one row each, one column a model."""
         cells = _window_cells()
         rows = [[label, *(_figure(cell(model[window])) for model in self._models.values())] for label, cell in cells]
-        return _table(["figure", *self._models], [row for row in rows if set(row[1:]) != {"-"}])
+        return table(["figure", *self._models], [row for row in rows if set(row[1:]) != {"-"}])
 
     def _gains(self) -> list[str]:
         """What the first model has over each other one, with 95% intervals."""
         if not self.figures["gains"]:
             return []
         rows = []
-        for rival, gains in self.figures["gains"].items():
+        for rival, gain in self.figures["gains"].items():
             for window, title in _TITLES.items():
                 for figure, label in (("recall", "recall@20"), ("mrr", "MRR@20")):
-                    if gains[window] is not None:
-                        rows.append([rival, title.lower(), label, _interval(gains[window][figure])])
+                    if gain[window] is not None:
+                        rows.append([rival, title.lower(), label, _interval(gain[window][figure])])
         first = next(iter(self._models))
         about = "Paired bootstrap by user, 1,000 resamples: difference and 95% interval."
-        table = _table(["over", "events", "figure", "gain"], rows)
-        return [f"## Gain of {first} over each rival\n\n{about}\n\n{table}"]
+        gains = table(["over", "events", "figure", "gain"], rows)
+        return [f"## Gain of {first} over each rival\n\n{about}\n\n{gains}"]
 
     def _tenths(self) -> str:
         rows = [
@@ -111,7 +112,7 @@ class CompareReport:
             for name, model in self._models.items()
             for figure, label in (("recall", "recall@20"), ("mrr", "MRR@20"))
         ]
-        return _table(["model", "figure", *(str(tenth + 1) for tenth in range(10))], rows)
+        return table(["model", "figure", *(str(tenth + 1) for tenth in range(10))], rows)
 
     def _segments(self) -> str:
         first = next(iter(self._models.values()))
@@ -121,7 +122,7 @@ class CompareReport:
                 found = [model["segments"][division][label] for model in self._models.values()]
                 cells = [f"{_figure(_at(one, DEPTH, 'recall'))} / {_figure(_at(one, DEPTH, 'mrr'))}" for one in found]
                 rows.append([division, label, f"{part['scored']:,}", *cells])
-        return _SEGMENTS + "\n\n" + _table(["by", "segment", "scored", *self._models], rows)
+        return _SEGMENTS + "\n\n" + table(["by", "segment", "scored", *self._models], rows)
 
     def _cost(self) -> str:
         head = ["model", "CPU s, answering", "CPU s, learning", "CPU s, lists for figures", "events/s", "events/CPU-s"]
@@ -130,7 +131,7 @@ class CompareReport:
             cost = model["cost"]
             seconds = [f"{cost[part]:.1f}" for part in ("answer_seconds", "learn_seconds", "list_seconds")]
             rows.append([name, *seconds, _count(cost["events_per_second"]), _count(cost["events_per_cpu_second"])])
-        return _table(head, rows)
+        return table(head, rows)
 
     def _draw(self, folder: Path) -> list[Path]:
         courses = {
@@ -195,13 +196,3 @@ def _count(value: float | None) -> str:
 
 def _interval(gain: Mapping[str, float]) -> str:
     return f"{gain['difference']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up, so that it can be read as text too."""
-    lines = [list(head), *map(list, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    padded = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
-    return "\n".join([padded[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *padded[1:]])

@@ -1,10 +1,14 @@
 """Evaluation forward in time: one pass, told by runs of the stream that follow each other."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from online_model.evaluation.batches import Batches
+from online_model.evaluation.contestant import Contestant, Cost, Racer
 from online_model.evaluation.metrics import Ranks, hits_of, reciprocals_of
+from online_model.evaluation.sequences import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +54,27 @@ def folds(ranks: Ranks, places: Ranks, n_events: int, n_folds: int) -> Folds:
     hits, reciprocal = hits_of(ranks), reciprocals_of(ranks)
     chosen = [fold_of == fold for fold in np.unique(fold_of)]
     return Folds([float(hits[mask].mean()) for mask in chosen], [float(reciprocal[mask].mean()) for mask in chosen])
+
+
+def evaluate(
+    learner: Racer,
+    steps: Iterable[Step],
+    n_events: int,
+    n_folds: int,
+    *,
+    batch_size: int,
+    served: bool = False,
+    repeats: bool = False,
+    on_batch: Callable[[int], None] = lambda n_events: None,
+) -> tuple[Folds, Cost]:
+    """Put a stream through a learner once, and tell how it did by fold and what it took; see `Prequential`.
+
+    Raises:
+        ValueError: No event is scored.
+    """
+    contestant, done = Contestant("model", learner, served=served), 0
+    for batch in Batches(batch_size, repeats=repeats).cut(steps):
+        contestant.take(batch)
+        done += len(batch.steps)
+        on_batch(done)
+    return folds(contestant.log.ranks(), contestant.log.places(), n_events, n_folds), contestant.cost

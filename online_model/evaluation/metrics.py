@@ -72,6 +72,10 @@ class RankLog:
         """Return all ranks, in the order in which they came."""
         return np.array(self._ranks, np.int64)
 
+    def places(self) -> Ranks:
+        """Return where in the stream each was."""
+        return np.array(self._places, np.int64)
+
     def accuracy(self, n_events: int) -> Accuracy:
         """Summarise a stream of `n_events` events.
 
