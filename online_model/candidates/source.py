@@ -16,8 +16,15 @@ class CandidateSource(Protocol):
         signals: Names of the columns of its scores.
     """
 
-    name: str
-    signals: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """See above."""
+        ...
 
     def score(self, queries: Queries) -> SparseScores:
         """Return what is known for each query; changes nothing."""
