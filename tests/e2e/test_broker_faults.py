@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from contextlib import suppress
 
 import pytest
 from confluent_kafka import KafkaException
@@ -15,11 +16,21 @@ from tests.e2e.workers import eventually
 STOP_SECONDS = 8
 
 
+def until_committed(application, n_events):
+    """Wait until so many events are committed: the worker is at work."""
+
+    def committed():
+        with suppress(KafkaException):
+            return sum(max(0, offset) for offset in application.committed().values()) >= n_events
+
+    eventually(committed, lambda: f"{n_events} events committed:\n{application.logs()}")
+
+
 def test_sigterm_commits_what_was_taken_and_exits_0(application):
     """The command as it is installed, in the middle of a stream."""
     worker = application.start_command(TRAINER__ISOLATION="process").until_ready()
     with application.producing(events(400), per_second=400):
-        time.sleep(0.5)
+        until_committed(application, 1)
         assert worker.stop() == 0
     assert "stopped clean=True" in worker.output
     worker = application.start_command(TRAINER__ISOLATION="process").until_ready()
@@ -40,11 +51,22 @@ class Supervised:
     def until_done(self):
         eventually(self._is_done, lambda: f"every event committed:\n{self.application.logs()}", 150)
 
-    def _is_done(self):
+    def until_ready(self):
+        eventually(self._is_ready, lambda: f"ready:\n{self.application.logs()}", 150)
+
+    def _is_ready(self):
+        self._restart()
+        answer = self.worker.get("/ready")
+        return answer is not None and answer[0] == 200
+
+    def _restart(self):
         if self.worker.poll() is not None:
             assert self.worker.poll() == 1
             assert len(re.findall(" CRITICAL |^millstream: ", self.worker.output, re.MULTILINE)) == 1
             self.worker = self.application.start()
+
+    def _is_done(self):
+        self._restart()
         try:
             return self.application.lag() == 0
         except KafkaException:
@@ -60,17 +82,17 @@ def test_a_broker_may_die_and_hang_and_nothing_is_lost(applications, fresh_kafka
     supervised.worker.until_ready()
     application.produce(events(100))
     with application.producing(events(500, seed=2), per_second=100):
-        time.sleep(1)
+        until_committed(application, 101)  # the second stream has begun
         broker.kill()
         broker.start()  # same port, same data
         supervised.until_done()
         os.kill(broker.pid, signal.SIGSTOP)
-        time.sleep(5)
+        time.sleep(5)  # how long it hangs
         os.kill(broker.pid, signal.SIGCONT)
     supervised.until_done()
-    worker = supervised.worker.until_ready()
+    supervised.until_ready()
     application.until_learned()
-    assert worker.stop() == 0
+    assert supervised.worker.stop() == 0
     check(application)
 
 
@@ -83,4 +105,4 @@ def test_a_stop_ends_in_time_with_the_broker_gone(applications, fresh_kafka):
     application.disconnect()
     broker.kill()
     worker.send(signal.SIGTERM)
-    worker.wait(STOP_SECONDS + 20)  # far below what a client waits for a broker
+    worker.wait(STOP_SECONDS + 40)  # far below what a client waits for a broker
