@@ -19,9 +19,11 @@ def test_partitions_move_to_the_living_and_look_ups_follow(application):
 
     of_first, of_second = user_of(application, "first"), user_of(application, "second")
     eventually(lambda: (first.get(f"/recommendations/{of_first}") or [0])[0] == 200, "an answer by the owner")
-    status, body = second.get(f"/recommendations/{of_first}")
+    status, body = eventually(lambda: second.get(f"/recommendations/{of_first}"), "an answer by the other")
     assert (status, body["instance"]) == (421, application.instance("first"))  # it advertises no address
-    status, body = first.get(f"/recommendations/{of_second}", redirects=False)
+    status, body = eventually(
+        lambda: first.get(f"/recommendations/{of_second}", redirects=False), "an answer by the other"
+    )
     assert (status, body["instance"]) == (307, application.instance("second"))
 
     with application.producing(events(300, seed=2), per_second=200):
