@@ -293,7 +293,7 @@ class Application:
                 on_delivery=lambda error, _: error and failed.append(error),
             )
             producer.poll(0)
-        assert producer.flush(60) == 0
+        assert producer.flush(120) == 0
         assert not failed, failed[0]
 
     def _producer(self):
