@@ -44,7 +44,7 @@ class ModelConfig:
             model scores highest.
         retrieved: Candidates that the recurrent model proposes.
         candidates: Candidates of one list at most, those of all sources together.
-        neighbours: Ask like-minded sittings, which costs memory and a fifth of the time.
+        neighbour_sittings: Latest sittings that are kept to look for like-minded ones; 0 asks none.
         follower_slots: Followers of one item that are counted.
         follower_half_life: Touches of an item after which what followed it counts half; 0 for never.
         ranking_hidden: Width of the ranking network.
@@ -75,7 +75,7 @@ class ModelConfig:
     ranking: Ranking = "network"
     retrieved: int = 80
     candidates: int = 160
-    neighbours: bool = True
+    neighbour_sittings: int = 131_072
     follower_slots: int = 64
     follower_half_life: float = 0.0
     ranking_hidden: int = 32
@@ -111,11 +111,11 @@ class ModelConfig:
             self._check_number(name, least=0.0)
         self._check_number("follower_half_life", least=0.0)
         self._check_integer("candidates", self.retrieved)
+        self._check_integer("neighbour_sittings", 0)
         self._check_number("birth", least=0.0, most=1.0)
         self._check_number("probation_share", above=0.0, most=1.0)
-        for name in ("whole_history", "neighbours"):
-            if not isinstance(getattr(self, name), bool):
-                self._refuse(name, "true or false")
+        if not isinstance(self.whole_history, bool):
+            self._refuse("whole_history", "true or false")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 self._refuse(name, "one of " + ", ".join(choices))

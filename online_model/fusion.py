@@ -32,16 +32,15 @@ def reciprocal_ranks(examined: Examined) -> Floats:
 
     Source: Cormack, Clarke and Buettcher 2009, "Reciprocal rank fusion outperforms Condorcet", SIGIR.
     """
-    scores: Floats = sum(1.0 / (_RANK_OFFSET + ranks) for ranks in _ranks(examined))
+    scores: Floats = np.sum([1.0 / (_RANK_OFFSET + ranks) for ranks in _ranks(examined)], axis=0, dtype=np.float32)
     return scores
 
 
 def voting(examined: Examined) -> Floats:
-    """Score by how many of neural score, rules and neighbours list it in their first 20; the neural rank breaks ties."""
+    """Score by how many of neural score, rules and neighbours list it among their first 20; neural ranks break ties."""
     neural, *others = _ranks(examined)
-    votes = sum((ranks <= _VOTED).astype(np.float32) for ranks in (neural, *others))
-    scores: Floats = votes - neural / np.float32(1e4)
-    return scores
+    votes: Floats = np.sum([ranks <= _VOTED for ranks in (neural, *others)], axis=0, dtype=np.float32)
+    return votes - neural / np.float32(1e4)
 
 
 def _ranks(examined: Examined) -> list[npt.NDArray[np.float32]]:

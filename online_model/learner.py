@@ -7,42 +7,53 @@ import torch
 from torch import Tensor
 
 from online_model.births import first_vectors
+from online_model.candidates.folds import Fold
+from online_model.candidates.queries import Occurrences, queries, visit_keys
 from online_model.config import ModelConfig
-from online_model.lessons import TARGETS, check, read
+from online_model.lessons import TARGETS, Lessons, check, read
 from online_model.model import RecurrentModel
 from online_model.optimizer import DenseAdagrad, RowAdagrad
 from online_model.protocol import Context, Example, LearnReport, ModelDiverged, Ranked, Request, State
+from online_model.ranker import RankingStep
 from online_model.sightings import sighted
 from online_model.snapshots import dump, restore
 from online_model.states import missing_parts_named
 from online_model.step import Gradients, gradients
+from online_model.two_stage import TwoStageModel, find
 from online_model.updates import Update
 from online_model.vocabulary import Plan, Rows, Vocabulary
 
 
-class GRULearner:
-    """Learns online and answers with the weights of the moment; see `Learner`.
+class OnlineLearner:
+    """Learns online and answers with the weights and counts of the moment; see `Learner`.
 
     Attributes:
         config: The settings that it was built with.
+        kind: What its states are called: with a second stage or without.
         lineage: Names the run that its updates belong to; a serving copy refuses those of another.
         version: How many mini-batches it has learned.
     """
 
-    kind = "gru"
-
     def __init__(self, config: ModelConfig | None = None, *, lineage: str = "local") -> None:
         self.config = config = config or ModelConfig()
+        self.kind = "gru" if config.ranking == "none" else "two-stage"
         self.lineage = lineage
         self.version = 0
         self._generator = torch.Generator().manual_seed(config.seed)
         self._vocabulary = Vocabulary(config.max_items, config.admit_after, config.probation_share)
-        self._model = RecurrentModel(config, self._vocabulary.index, self._generator)
-        self._rows = RowAdagrad(config.learning_rate, config.hidden, self._model.device)
-        self._dense = DenseAdagrad(config.dense_learning_rate, self._model.encoder.weights())
+        self._model = TwoStageModel(config, self._vocabulary.index, self._generator)
+        self._rows = RowAdagrad(config.learning_rate, config.hidden, self._recurrent.device)
+        self._dense = DenseAdagrad(config.dense_learning_rate, self._recurrent.encoder.weights())
         # Rows that differ from what the latest update told; the first update tells everything.
         self._changed = np.zeros(1024, np.bool_)
         self._published: int | None = None
+        # Steps of the counts since then.
+        self._folds: list[Fold] = []
+        self._n_folds = 0
+
+    @property
+    def _recurrent(self) -> RecurrentModel:
+        return self._model.recurrent
 
     @property
     def n_items(self) -> int:
@@ -77,32 +88,35 @@ class GRULearner:
             ValueError: An example is malformed.
         """
         check(examples)
-        plan = self._vocabulary.plan(sighted(examples))
-        vectors = self._first_vectors(examples, plan)
-        self._enter(plan, vectors)
-        self._vocabulary.commit(plan, count_sightings=False)
-        return list(plan.births)
+        return self._admit(examples)
 
     def learn(self, examples: Sequence[Example]) -> LearnReport:
-        """Take one gradient step on a mini-batch, or none where nothing in it has a known history; see `Learner`."""
+        """Take one step on a mini-batch; see `Learner`.
+
+        The ranker learns from candidates and signals as they stand before anything else has learned from the batch.
+        Where it raises `ModelDiverged`, new items are in the vocabulary, and nothing else has changed.
+        """
         check(examples)
-        random_state = self._generator.get_state()
+        born = self._admit(examples)
         plan = self._vocabulary.plan(sighted(examples))
-        vectors = self._first_vectors(examples, plan)
-        lessons = read(examples, plan.row, lambda context: self._inputs(context, plan))
+        lessons = read(examples, plan.row, self._recurrent.inputs)
+        random_state = self._generator.get_state()
         try:
-            step = gradients(self._model, lessons, plan, vectors, self._generator)
+            step = gradients(self._recurrent, lessons, plan, torch.empty(0), self._generator)
+            ranking = self._ranking_step(examples, lessons)
         except ModelDiverged:
             self._generator.set_state(random_state)
             raise
-        self._enter(plan, vectors)
+        self._model.changed()
         self._vocabulary.commit(plan)
-        self._count(plan)
+        self._count(plan, examples)
         if step is not None:
             self._apply(step)
+        if ranking is not None:
+            self._model.ranker.apply(ranking)
         self.version += 1
         n_targets, loss = (0, None) if step is None else (lessons.n_targets, step.loss)
-        return LearnReport(len(examples), n_targets, loss, len(plan.births), self.n_items)
+        return LearnReport(len(examples), n_targets, loss, len(born), self.n_items)
 
     def update(self, *, full: bool = False) -> Update:
         """Return what changed since the last update, or everything.
@@ -113,34 +127,42 @@ class GRULearner:
         everything = full or self._published is None
         rows = np.arange(self.n_items) if everything else np.flatnonzero(self._changed[: self.n_items])
         base = None if everything else self._published
-        update = Update.of(self._model, rows, lineage=self.lineage, version=self.version, base=base)
+        folds = None if everything else self._folds
+        update = Update.of(
+            self._model, rows, folds, lineage=self.lineage, version=self.version, base=base, n_folds=self._n_folds
+        )
         if not full or self._published is None:
             self._changed[:] = False
             self._published = self.version
+            self._folds = []
         return update
 
     def state(self) -> State:
         """Return a copy of everything; see `Learner`."""
         state = dump(self._model, self._vocabulary, self._rows, self._dense)
         state.tensors["generator"] = self._generator.get_state()
-        state.metadata |= {"kind": self.kind, "version": self.version, "config": self.config.to_mapping()}
+        facts = {"kind": self.kind, "version": self.version, "n_folds": self._n_folds}
+        state.metadata |= {**facts, "config": self.config.to_mapping()}
         return state
 
     def load_state(self, state: State) -> None:
         """Become the learner that `state` was taken from; see `Learner`."""
-        fresh = GRULearner(self.config, lineage=self.lineage)
+        fresh = OnlineLearner(self.config, lineage=self.lineage)
         restore(state, self.kind, fresh._model, fresh._vocabulary, fresh._rows, fresh._dense)
         with missing_parts_named():
             fresh._generator.set_state(state.tensors["generator"])
             fresh.version = int(str(state.metadata["version"]))
+            fresh._n_folds = int(str(state.metadata["n_folds"]))
         self.__dict__.update(fresh.__dict__)
 
-    def _inputs(self, context: Context, plan: Plan) -> list[int]:
-        if not plan.births and not plan.evicted:
-            return self._model.inputs(context)
-        start = 0 if self.config.whole_history else context.sitting
-        rows = [plan.row(visit[0]) for visit in context.history[start:]]
-        return [row for row in rows if row >= 0][-self.config.window :]
+    def _admit(self, examples: Sequence[Example]) -> list[str]:
+        plan = self._vocabulary.plan(sighted(examples))
+        if not plan.births:
+            return []
+        self._model.changed()
+        self._enter(plan, self._first_vectors(examples, plan))
+        self._vocabulary.commit(plan, count_sightings=False)
+        return list(plan.births)
 
     def _first_vectors(self, examples: Sequence[Example], plan: Plan) -> Tensor:
         """First vectors of the plan's births, in order, [n_births, hidden]."""
@@ -151,30 +173,66 @@ class GRULearner:
                 parents[item] = next(reversed(self._inputs(example.context, plan)), -1)
         births = list(plan.births.items())
         return first_vectors(
-            self.config, self._model.table, [(row, parents[item]) for item, row in births], self._generator
+            self.config, self._recurrent.table, [(row, parents[item]) for item, row in births], self._generator
         )
 
-    def _enter(self, plan: Plan, vectors: Tensor) -> None:
-        if not plan.births:
-            return
-        born = np.fromiter(plan.births.values(), np.int64)
-        rows = torch.from_numpy(born).to(self._model.device)
-        self._model.table.write(rows, vectors, vectors.new_zeros(len(rows)))
-        self._rows.reserve(self._model.table.n_rows)
-        self._rows.forget(rows)
-        self._model.counts.clear(born)
-        self._touch(born)
+    def _inputs(self, context: Context, plan: Plan) -> list[int]:
+        start = 0 if self.config.whole_history else context.sitting
+        rows = [plan.row(visit[0]) for visit in context.history[start:]]
+        return [row for row in rows if row >= 0][-self.config.window :]
 
-    def _count(self, plan: Plan) -> None:
+    def _enter(self, plan: Plan, vectors: Tensor) -> None:
+        born = np.fromiter(plan.births.values(), np.int64)
+        rows = torch.from_numpy(born).to(self._recurrent.device)
+        self._recurrent.table.write(rows, vectors, vectors.new_zeros(len(rows)))
+        self._rows.reserve(self._recurrent.table.n_rows)
+        self._rows.forget(rows)
+        self._recurrent.counts.clear(born)
+        self._touch(born)
+        if plan.evicted:
+            self._fold(Fold(np.fromiter(plan.evicted.values(), np.int64), None))
+
+    def _ranking_step(self, examples: Sequence[Example], lessons: Lessons) -> RankingStep | None:
+        """What the ranker can learn from the targets of a batch; those never seen before were in nobody's reach."""
+        if not self._model.ranker.learns or not lessons.n_targets:
+            return None
+        n_targets = lessons.n_targets
+        examined = self._model.examined([examples[place].context for place in lessons.places[:n_targets]])
+        rows = np.array(lessons.items[:n_targets], np.int32)
+        places = np.where(self._model.evidence.seen(rows), find(examined, rows), -1)
+        return self._model.ranker.lesson(examined, places, np.array(lessons.weights[:n_targets], np.float32))
+
+    def _count(self, plan: Plan, examples: Sequence[Example]) -> None:
         rows = [self._vocabulary.index.rows.get(item, -1) for item in plan.sighted]
         sighted = np.array([row for row in rows if row >= 0], np.int64)
-        self._model.counts.sight(sighted)
+        self._recurrent.counts.sight(sighted)
         self._touch(sighted)
+        if self._model.ranks:
+            self._fold(Fold(np.zeros(0, np.int64), self._occurrences(examples)))
+
+    def _occurrences(self, examples: Sequence[Example]) -> Occurrences:
+        taken = [example for example in examples if example.role in TARGETS]
+        rows = self._vocabulary.index.rows
+        items = np.array([rows.get(example.item or "", -1) for example in taken], np.int32)
+        times = np.array([example.context.now for example in taken], np.int64)
+        return Occurrences(
+            queries([example.context for example in taken], lambda item: rows.get(item, -1)),
+            items,
+            visit_keys(items.astype(np.int64), times),
+            np.array([example.weight for example in taken], np.float32),
+        )
+
+    def _fold(self, fold: Fold) -> None:
+        if self._model.ranks:
+            self._model.evidence.fold(fold)
+            self._n_folds += 1
+            if self._published is not None:  # else the first update tells everything
+                self._folds.append(fold)
 
     def _apply(self, step: Gradients) -> None:
-        rows = torch.from_numpy(step.rows).to(self._model.device)
-        self._model.table.add(rows, *self._rows.steps(rows, step.vectors, step.biases))
-        self._dense.apply(self._model.encoder.weights(), step.dense)
+        rows = torch.from_numpy(step.rows).to(self._recurrent.device)
+        self._recurrent.table.add(rows, *self._rows.steps(rows, step.vectors, step.biases))
+        self._dense.apply(self._recurrent.encoder.weights(), step.dense)
         self._touch(step.rows)
 
     def _touch(self, rows: Rows) -> None:

@@ -1,17 +1,32 @@
 """Every learner by name."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from online_model.baselines.markov import MarkovLearner
 from online_model.baselines.popularity import PopularityLearner
+from online_model.baselines.simple import mf, rules, stan, vsknn
 from online_model.config import ModelConfig
-from online_model.learner import GRULearner
+from online_model.learner import OnlineLearner
 from online_model.protocol import Learner
 
+DEFAULT = "two-stage"
+"""What the worker serves."""
+
+
+def _first_stage(config: ModelConfig) -> Learner:
+    return OnlineLearner(replace(config, ranking="none"))
+
+
 LEARNERS: Mapping[str, Callable[[ModelConfig], Learner]] = {
-    GRULearner.kind: GRULearner,
+    DEFAULT: OnlineLearner,
+    "gru": _first_stage,
     PopularityLearner.kind: PopularityLearner,
     MarkovLearner.kind: MarkovLearner,
+    "rules": rules,
+    "vsknn": vsknn,
+    "stan": stan,
+    "mf": mf,
 }
 
 

@@ -55,12 +55,14 @@ class Lessons:
         sequences: Rows of the items before, none empty.
         items: Row of the item that came.
         weights: Weight of each lesson.
+        places: Where in the batch each lesson's example stands.
         n_targets: How many of them are targets.
     """
 
     sequences: list[list[int]] = field(default_factory=list)
     items: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     n_targets: int = 0
 
     def currents(self) -> list[int]:
@@ -77,7 +79,7 @@ def read(examples: Sequence[Example], row: Callable[[str], int], inputs: Callabl
         inputs: The rows of a context's items that the model sees.
     """
     lessons, turned_away = Lessons(), Lessons()
-    for example in examples:
+    for place, example in enumerate(examples):
         if example.item is None or not (example.role in TARGETS or example.role == "negative"):
             continue
         item, sequence = row(example.item), inputs(example.context)
@@ -87,8 +89,10 @@ def read(examples: Sequence[Example], row: Callable[[str], int], inputs: Callabl
         into.sequences.append(sequence)
         into.items.append(item)
         into.weights.append(float(example.weight))
+        into.places.append(place)
     lessons.n_targets = len(lessons.items)
     lessons.sequences += turned_away.sequences
     lessons.items += turned_away.items
     lessons.weights += turned_away.weights
+    lessons.places += turned_away.places
     return lessons

@@ -1,6 +1,6 @@
 """The recurrent model as something that answers: what learner and serving copies have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -120,6 +120,18 @@ class RecurrentModel:
             if not sequences[place]:
                 ranks[place] = self._popular.rank(requests[place], rows[place])
         return ranks
+
+    @torch.no_grad()
+    def catalogue_scores(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[slice, Tensor]]:
+        """Score the whole catalogue for sequences of rows, none of them empty, as many at a time as memory allows.
+
+        Yields:
+            Which of the sequences, and their scores, float32 [n, n_items], valid until the next ones are asked for.
+        """
+        for places in self._portions(range(len(sequences))):
+            part = slice(places[0], places[-1] + 1)
+            hidden = self.encode(sequences[part])
+            yield part, score_catalogue(hidden, self.table.scored_vectors, self.table.biases)
 
     def _scores(self, sequences: Sequence[Sequence[int]], requests: Sequence[Request]) -> Tensor:
         scores = score_catalogue(self.encode(sequences), self.table.scored_vectors, self.table.biases)

@@ -79,7 +79,7 @@ class Ranked:
     sources: list[str]
     n_candidates: int
     probabilities: list[float] | None = None
-    signals: "npt.NDArray[np.float32] | None" = None
+    signals: "npt.NDArray[np.float32] | None" = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

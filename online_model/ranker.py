@@ -22,6 +22,10 @@ _FACT_SCALE = 0.2
 _LEAST_VARIANCE = 1e-3
 _FASTEST_NORMALISER = 0.05
 _FAR = 10.0
+# Finite, for 0 x infinity is no gradient.
+_ABSENT = -1e9
+# What Adam keeps for each weight.
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +93,14 @@ class Ranker:
     """Orders candidates and learns from what people took.
 
     Attributes:
+        learns: Whether its order comes from what people took.
         n_outcomes: Targets that it has learned from.
     """
 
     def __init__(self, config: ModelConfig, generator: Generator | None = None) -> None:
         """Build a fresh ranker; without a generator its hidden layers are all zeros, to be filled."""
         self._fixed = FIXED.get(config.ranking)
+        self.learns = config.ranking in ("network", "gated", "linear")
         self._norm = float(config.batch_size)
         self._network = _Network(config.ranking, config.ranking_hidden, generator)
         self._adam = torch.optim.Adam(self._network.parameters(), lr=config.ranking_learning_rate)
@@ -122,7 +128,7 @@ class Ranker:
             examined: The candidates.
             scores: Theirs, -inf for those that may not be listed; float32 [n_queries, n_candidates].
         """
-        if self.n_outcomes < MIN_OUTCOMES or self._fixed is not None:
+        if self.n_outcomes < MIN_OUTCOMES:
             return None
         shares = torch.softmax(torch.from_numpy(scores) * self._network.sharpness.exp(), 1)
         found = torch.sigmoid(self._network.chance_found(_facts(examined)))
@@ -144,7 +150,7 @@ class Ranker:
         there = torch.from_numpy(examined.rows >= 0)
         target, importance = torch.from_numpy(places), torch.from_numpy(weights)
         hits = (target >= 0).float()
-        scores = self._network(signals, standard, facts).masked_fill(~there, -torch.inf)
+        scores = self._network(signals, standard, facts).masked_fill(~there, _ABSENT)
         importance_found = importance * hits
         losses = functional.cross_entropy(scores, target.clamp(min=0), reduction="none")
         losses = torch.where(target >= 0, losses, 0.0)
@@ -172,10 +178,9 @@ class Ranker:
 
     def apply(self, step: RankingStep) -> None:
         """Learn what `lesson` computed: the weights first, then what signals look like."""
-        if self._fixed is None:
-            for name, weight in self._network.named_parameters():
-                weight.grad = step.gradients[name]
-            self._adam.step()
+        for name, weight in self._network.named_parameters():
+            weight.grad = step.gradients[name]
+        self._adam.step()
         share = min(_FASTEST_NORMALISER, 1.0 / (self._n_batches + 1))
         self._mean += share * (step.mean - self._mean)
         self._variance += share * (step.variance + _LEAST_VARIANCE - self._variance)
@@ -223,11 +228,9 @@ class Ranker:
         """
         self.load_serving_state(state)
         optimizer = self._adam.state_dict()
-        for number, (name, _) in enumerate(self._network.named_parameters()):
-            prefix = f"adam.{name}."
-            parts = {key.removeprefix(prefix): t.clone() for key, t in state.tensors.items() if key.startswith(prefix)}
-            if parts:
-                optimizer["state"][number] = parts
+        if self._n_batches:
+            for number, (name, _) in enumerate(self._network.named_parameters()):
+                optimizer["state"][number] = {part: state.tensors[f"adam.{name}.{part}"].clone() for part in _MOMENTS}
         self._adam.load_state_dict(optimizer)
 
     def _inputs(self, examined: Examined) -> tuple[Tensor, Tensor, Tensor]:

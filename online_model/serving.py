@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from online_model.model import RecurrentModel
 from online_model.protocol import Ranked, Request, State
 from online_model.snapshots import load_encoder
 from online_model.states import check_kind
+from online_model.two_stage import TwoStageModel
 from online_model.updates import Update
 from online_model.vocabulary import RowIndex
 
@@ -65,10 +65,10 @@ class ServingModel:
     @property
     def n_items(self) -> int:
         """Live items."""
-        return len(self._model.index)
+        return len(self._model.recurrent.index)
 
     def __contains__(self, item: object) -> bool:
-        return item in self._model.index.rows
+        return item in self._model.recurrent.index.rows
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranked]:
         """Answer requests; see `Recommender`."""
@@ -95,7 +95,9 @@ class ServingModel:
     def state(self) -> State:
         """Return a copy of everything, to be kept in a checkpoint."""
         every = torch.arange(self.n_items).numpy()
-        state = Update.of(self._model, every, lineage=self.lineage, version=self.version, base=None).state()
+        state = Update.of(
+            self._model, every, None, lineage=self.lineage, version=self.version, base=None, n_folds=self._n_folds
+        ).state()
         state.metadata["kind"] = self.kind
         state.metadata["hidden"] = self._model.config.hidden
         return state
@@ -121,23 +123,39 @@ class ServingModel:
             raise UpdateRefused("gap", f"the update tells changes since {update.base}, this copy is at {self.version}")
         if update.version < self.version:
             raise UpdateRefused("stale", f"the update is at {update.version}, this copy at {self.version} already")
+        if update.n_folds - len(update.folds or ()) > self._n_folds:
+            raise UpdateRefused("gap", f"the update leaves out counts after step {self._n_folds}")
         rows = update.rows
         if update.n_items < self.n_items or int((rows >= self.n_items).sum()) != update.n_items - self.n_items:
             raise UpdateRefused("gap", f"the update leads from {self.n_items} to {update.n_items} items with holes")
 
     def _build(self, update: Update) -> None:
-        self._model = RecurrentModel(update.config, RowIndex())
+        self._model = TwoStageModel(update.config, RowIndex())
         self.lineage = update.lineage
+        if update.evidence is not None:
+            self._model.evidence.load_state(update.evidence)
+        self._n_folds = update.n_folds
         self._write(update)
 
     def _write(self, update: Update) -> None:
-        model = self._model
+        model = self._model.recurrent
         rows = update.rows.to(model.device)
         model.index.assign(zip(update.rows.tolist(), update.ids, strict=True))
         model.table.write(rows, update.vectors.to(model.device), update.biases.to(model.device))
         model.counts.write(update.rows.numpy(), update.counts.numpy(), update.counts_facts)
         load_encoder(model, dict(update.encoder))
+        if update.ranker is not None:
+            self._model.ranker.load_serving_state(update.ranker)
+        self._count(update)
         self.version = update.version
+
+    def _count(self, update: Update) -> None:
+        """Take the steps of the counts that this copy has not taken yet."""
+        folds = update.folds or ()
+        missed = update.n_folds - self._n_folds
+        for fold in folds[len(folds) - missed :]:
+            self._model.evidence.fold(fold)
+        self._n_folds = update.n_folds
 
 
 def _refuse_non_finite(update: Update) -> None:

@@ -8,17 +8,19 @@ from online_model.model import RecurrentModel
 from online_model.optimizer import DenseAdagrad, RowAdagrad
 from online_model.protocol import State
 from online_model.states import check_kind, missing_parts_named
+from online_model.two_stage import TwoStageModel
 from online_model.vocabulary import Vocabulary
 
 _VOCABULARY = "vocabulary."
 _ENCODER = "encoder."
 _SQUARES = "encoder_squares."
+_RANKER = "ranker."
+_EVIDENCE = "evidence."
 
 
-def dump(model: RecurrentModel, vocabulary: Vocabulary, rows: RowAdagrad, dense: DenseAdagrad) -> State:
+def dump(two_stage: TwoStageModel, vocabulary: Vocabulary, rows: RowAdagrad, dense: DenseAdagrad) -> State:
     """Return copies of weights, counts, ids and optimizer."""
-    n_items = len(vocabulary)
-    ids = vocabulary.state()
+    model, n_items = two_stage.recurrent, len(vocabulary)
     tensors = {
         "vectors": _copy(model.table.vectors),
         "biases": _copy(model.table.biases),
@@ -28,21 +30,29 @@ def dump(model: RecurrentModel, vocabulary: Vocabulary, rows: RowAdagrad, dense:
     }
     tensors |= {_ENCODER + name: _copy(weight) for name, weight in model.encoder.weights().items()}
     tensors |= {_SQUARES + name: _copy(squares) for name, squares in dense.squares.items()}
-    tensors |= {_VOCABULARY + name: tensor for name, tensor in ids.tensors.items()}
-    return State(tensors, {"counts": model.counts.facts(), "vocabulary": ids.metadata, "hidden": model.config.hidden})
+    parts = {_VOCABULARY: vocabulary.state()}
+    if two_stage.ranks:
+        parts |= {_RANKER: two_stage.ranker.state(), _EVIDENCE: two_stage.evidence.state(n_items)}
+    for prefix, part in parts.items():
+        tensors |= {prefix + name: tensor for name, tensor in part.tensors.items()}
+    facts = {prefix.removesuffix("."): part.metadata for prefix, part in parts.items()}
+    return State(tensors, {"counts": model.counts.facts(), "hidden": model.config.hidden, **facts})
 
 
 def restore(
-    state: State, kind: str, model: RecurrentModel, vocabulary: Vocabulary, rows: RowAdagrad, dense: DenseAdagrad
+    state: State, kind: str, two_stage: TwoStageModel, vocabulary: Vocabulary, rows: RowAdagrad, dense: DenseAdagrad
 ) -> None:
     """Fill parts that are fresh from a state.
 
     Raises:
         ValueError: The state is that of another kind or size of model, or lacks a part.
     """
-    check_kind(state, kind, model.config.hidden)
+    check_kind(state, kind, two_stage.config.hidden)
     with missing_parts_named():
-        _restore(state, model, vocabulary, rows, dense)
+        _restore(state, two_stage.recurrent, vocabulary, rows, dense)
+        if two_stage.ranks:
+            two_stage.ranker.load_state(_state(state, _RANKER))
+            two_stage.evidence.load_state(_state(state, _EVIDENCE))
 
 
 def _restore(
@@ -79,3 +89,10 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _copy(tensor: Tensor) -> Tensor:
     # .to("cpu") of a tensor that is there already would be the very tensor
     return tensor.detach().to("cpu", copy=True)
+
+
+def _state(state: State, prefix: str) -> State:
+    facts = state.metadata[prefix.removesuffix(".")]
+    if not isinstance(facts, dict):
+        raise ValueError(f"the saved model's facts about its {prefix.removesuffix('.')} must be an object")
+    return State(_part(state.tensors, prefix), facts)

@@ -1,27 +1,32 @@
 """What a learner tells its serving copies: a consistent snapshot of all that changed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from online_model.candidates.folds import Fold, from_tensors, to_tensors
 from online_model.config import ModelConfig
-from online_model.model import RecurrentModel
 from online_model.protocol import State
 from online_model.tensor_bytes import decode, encode, pack_strings, unpack_strings
+from online_model.two_stage import TwoStageModel
 from online_model.vocabulary import Rows
 
 _ENCODER = "encoder."
-_FACTS = ("lineage", "version", "base", "n_items", "config", "counts")
+_RANKER = "ranker."
+_EVIDENCE = "evidence."
+_FOLDS = "folds."
+_FACTS = ("lineage", "version", "base", "n_items", "config", "counts", "n_folds", "ranker", "evidence")
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
     """Rows and weights as they stood after one mini-batch; nothing in it is shared with the learner.
 
-    Values are absolute: a copy at any version from `base` to `version` becomes the learner's equal by applying it.
+    Values are absolute, but for the counts behind the candidates: of these it tells everything, or each step since
+    `base`, numbered. A copy at any version from `base` to `version` becomes the learner's equal by applying it.
 
     Attributes:
         lineage: The learner's run.
@@ -36,6 +41,10 @@ class Update:
         biases: float32 [n].
         counts: What is popular, float64 [n].
         encoder: All weights of the encoder.
+        n_folds: Steps that the counts behind the candidates have taken.
+        ranker: All weights of the ranker; None where there is none.
+        folds: The latest of those steps, in order; None where everything is told, or nothing is counted.
+        evidence: The counts behind the candidates, where everything is told.
     """
 
     lineage: str
@@ -50,6 +59,10 @@ class Update:
     biases: Tensor
     counts: Tensor
     encoder: Mapping[str, Tensor]
+    n_folds: int = 0
+    ranker: State | None = None
+    folds: Sequence[Fold] | None = None
+    evidence: State | None = None
 
     @property
     def full(self) -> bool:
@@ -57,8 +70,19 @@ class Update:
         return self.base is None
 
     @classmethod
-    def of(cls, model: RecurrentModel, rows: Rows, *, lineage: str, version: int, base: int | None) -> "Update":
-        """Take a snapshot of some rows and of all that is not in rows."""
+    def of(
+        cls,
+        two_stage: TwoStageModel,
+        rows: Rows,
+        folds: Sequence[Fold] | None,
+        *,
+        lineage: str,
+        version: int,
+        base: int | None,
+        n_folds: int,
+    ) -> "Update":
+        """Take a snapshot of some rows and of all that is not in rows; without `folds`, of all that is counted."""
+        model, ranks = two_stage.recurrent, two_stage.ranks
         chosen = torch.from_numpy(rows)
         on_device = chosen.to(model.device)
         return cls(
@@ -74,6 +98,10 @@ class Update:
             biases=model.table.biases[on_device].cpu(),
             counts=torch.from_numpy(model.counts.weights(len(model.index))[rows]),
             encoder={name: weight.detach().to("cpu", copy=True) for name, weight in model.encoder.weights().items()},
+            n_folds=n_folds,
+            ranker=two_stage.ranker.serving_state() if ranks else None,
+            folds=list(folds) if ranks and folds is not None else None,
+            evidence=two_stage.evidence.state(len(model.index)) if ranks and folds is None else None,
         )
 
     def state(self) -> State:
@@ -88,6 +116,10 @@ class Update:
             "counts": self.counts,
         }
         tensors |= {_ENCODER + name: weight for name, weight in self.encoder.items()}
+        ranker, evidence = self.ranker or State(), self.evidence or State()
+        tensors |= {_RANKER + name: weight for name, weight in ranker.tensors.items()}
+        tensors |= {_EVIDENCE + name: tensor for name, tensor in evidence.tensors.items()}
+        tensors |= {_FOLDS + name: tensor for name, tensor in to_tensors(self.folds or ()).items()}
         values = (
             self.lineage,
             self.version,
@@ -95,6 +127,9 @@ class Update:
             self.n_items,
             self.config.to_mapping(),
             dict(self.counts_facts),
+            self.n_folds,
+            None if self.ranker is None else ranker.metadata,
+            None if self.evidence is None else evidence.metadata,
         )
         return State(tensors, dict(zip(_FACTS, values, strict=True)))
 
@@ -119,7 +154,13 @@ class Update:
                 vectors=tensors["vectors"],
                 biases=tensors["biases"],
                 counts=tensors["counts"],
-                encoder={n.removeprefix(_ENCODER): t for n, t in tensors.items() if n.startswith(_ENCODER)},
+                encoder=_part(tensors, _ENCODER),
+                n_folds=int(str(facts["n_folds"])),
+                ranker=None if facts["ranker"] is None else State(_part(tensors, _RANKER), _object(facts["ranker"])),
+                folds=None if facts["base"] is None else from_tensors(_part(tensors, _FOLDS)),
+                evidence=None
+                if facts["evidence"] is None
+                else State(_part(tensors, _EVIDENCE), _object(facts["evidence"])),
             )
         except KeyError as error:
             raise ValueError(f"a model update lacks {error}") from error
@@ -143,9 +184,9 @@ class Update:
     def all_finite(self) -> bool:
         """Whether every number in it is finite."""
         # An infinity or NaN makes the sum one of them; one pass without a tensor of truths.
-        return all(
-            bool(part.sum().isfinite()) for part in (self.vectors, self.biases, self.counts, *self.encoder.values())
-        )
+        ranker = () if self.ranker is None else self.ranker.tensors.values()
+        parts = (self.vectors, self.biases, self.counts, *self.encoder.values(), *ranker)
+        return all(bool(part.sum().isfinite()) for part in parts)
 
     def _check_sizes(self) -> None:
         n, hidden = len(self.rows), self.config.hidden
@@ -158,6 +199,10 @@ class Update:
             )
         if n and not 0 <= int(np.asarray(self.rows).min()) <= int(np.asarray(self.rows).max()) < self.n_items:
             raise ValueError(f"an update of {self.n_items} items names rows outside of them")
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _object(value: object) -> dict[str, object]:

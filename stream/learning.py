@@ -15,7 +15,7 @@ from online_model.baselines.popularity import PopularityLearner
 from online_model.clock import StreamClock
 from online_model.evaluation.arms import LiveMeasure, MeasuredEvent, MeasurePlan
 from online_model.evaluation.tally import UNSCORED_REASONS
-from online_model.learner import GRULearner
+from online_model.learner import OnlineLearner
 from online_model.ledger import Ledger, Source
 from online_model.lessons import TARGETS, check
 from online_model.protocol import Context, Example, ModelDiverged, State
@@ -93,7 +93,7 @@ class Learning:
         config = settings.model
         if config.device == "auto" and settings.device != "auto":
             config = replace(config, device=settings.device)
-        self.learner = GRULearner(config, lineage=lineage)
+        self.learner = OnlineLearner(config, lineage=lineage)
         self.ledger = Ledger()
         self.clock = StreamClock()
         measure = settings.measure

@@ -6,7 +6,7 @@ from time import perf_counter
 
 from monitoring.metrics import Metrics
 from online_model.config import ModelConfig
-from online_model.learner import GRULearner
+from online_model.learner import OnlineLearner
 from online_model.serving import ServingModel, Update, UpdateRefused
 
 
@@ -20,7 +20,7 @@ class Serving:
     """
 
     def __init__(self, config: ModelConfig, metrics: Metrics, now_ms: Callable[[], int]) -> None:
-        self.model = ServingModel(GRULearner(config).update(full=True))
+        self.model = ServingModel(OnlineLearner(config).update(full=True))
         self.ready = threading.Event()
         self._metrics = metrics
         self._now_ms = now_ms

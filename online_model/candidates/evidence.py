@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from online_model.candidates.folds import Fold
 from online_model.candidates.neighbours import Neighbours
 from online_model.candidates.pairs import PairCounts
 from online_model.candidates.pool import history_places, pool
-from online_model.candidates.queries import Floats, Ints, Occurrences, Queries
+from online_model.candidates.queries import Floats, Ints, Queries
 from online_model.candidates.trends import Trends
 from online_model.config import ModelConfig
 from online_model.protocol import State
-from online_model.vocabulary import Rows
 
 SIGNALS = (
     "neural_score",
@@ -87,7 +87,7 @@ class Evidence:
         self._limit = config.candidates
         self._n_neural = config.retrieved
         self._pairs = PairCounts(config.follower_slots, config.follower_half_life)
-        self._neighbours = Neighbours() if config.neighbours else None
+        self._neighbours = Neighbours(config.neighbour_sittings) if config.neighbour_sittings else None
         self._trends = Trends()
 
     def gather(self, queries: Queries, retrieved: Ints, n_rows: int) -> Candidates:
@@ -162,19 +162,16 @@ class Evidence:
         facts[:, 6] = np.where(absent[:, last], 0.0, scores[:, 0] - scores[:, last])
         return Examined(rows, candidates.sources, signals, facts)
 
-    def fold(self, occurrences: Occurrences) -> None:
-        """Take in what happened, in order."""
-        self._pairs.fold(occurrences)
-        if self._neighbours is not None:
-            self._neighbours.fold(occurrences)
-        self._trends.fold(occurrences)
+    def seen(self, rows: Ints) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+        """Return whether anybody has been seen at each row, bool [n]: not so for items that have only been admitted."""
+        return self._trends.seen(rows)
 
-    def forget(self, rows: Rows) -> None:
-        """Drop all knowledge of and about rows that get a new tenant, int64 [n]."""
-        self._pairs.forget(rows)
-        if self._neighbours is not None:
-            self._neighbours.forget(rows)
-        self._trends.forget(rows)
+    def fold(self, step: Fold) -> None:
+        """Take in what happened, in order."""
+        for part in self._parts().values():
+            part.forget(step.forgotten)
+            if step.occurrences is not None:
+                part.fold(step.occurrences)
 
     def state(self, n_rows: int) -> State:
         """Return a copy of everything about the first rows."""
@@ -206,7 +203,8 @@ class Evidence:
 
 
 def _share(values: Floats, totals: Floats) -> Floats:
-    return np.log(values / totals + np.float32(_SHARE_FLOOR)) - np.float32(np.log(_SHARE_FLOOR))
+    shares: Floats = np.log(values / totals + np.float32(_SHARE_FLOOR)) - np.float32(np.log(_SHARE_FLOOR))
+    return shares
 
 
 def _currents(queries: Queries) -> Ints:

@@ -59,6 +59,11 @@ class Trends:
             known[..., column] = np.where(numbers == _NEVER, 0, self.clock - numbers)
         return known
 
+    def seen(self, rows: Ints) -> npt.NDArray[np.bool_]:
+        """Return whether each row was ever sighted, bool [n]."""
+        self.reserve(int(rows.max(initial=-1)) + 1)
+        return self._first[rows] != _NEVER
+
     def fold(self, occurrences: Occurrences) -> None:
         """Count the sightings, in order."""
         rows = occurrences.items[occurrences.items >= 0].astype(np.int64)

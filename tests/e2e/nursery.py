@@ -19,7 +19,7 @@ from pathlib import Path
 import stream.commands.worker
 import stream.trainer
 import stream.worker
-from online_model.learner import GRULearner
+from online_model.learner import OnlineLearner
 from stream.settings import load_settings
 from stream.trainer_messages import Updated
 
@@ -71,7 +71,7 @@ class WeightsThatStay:
         self._deliver = deliver
 
     def start(self):
-        learner = GRULearner(self._settings.model, lineage="none")
+        learner = OnlineLearner(self._settings.model, lineage="none")
         threading.Thread(
             target=lambda: self._deliver(Updated(0, True, None, None, learner.update(full=True).encode()))
         ).start()

@@ -229,7 +229,7 @@ def test_each_distinct_example_is_learned_once(shop):
 
 
 def test_updates_make_a_copy_that_answers_as_the_learner_does(shop):
-    from online_model.learner import GRULearner
+    from online_model.learner import OnlineLearner
     from online_model.protocol import Context, Request
     from online_model.serving import ServingModel, Update
 
@@ -243,7 +243,7 @@ def test_updates_make_a_copy_that_answers_as_the_learner_does(shop):
     copy = ServingModel.from_update(Update.decode(updates[0].payload))
     for update in updates[1:]:
         copy.apply(Update.decode(update.payload))
-    learner = GRULearner(shop.settings().model)
+    learner = OnlineLearner(shop.settings().model)
     learner.load_state(shop.checkpoint().states["learner"])
     requests = [Request(Context([(f"i{n}", "view", 0)], 0, 1)) for n in range(23)]
     assert copy.recommend(requests, 10) == learner.recommend(requests, 10)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from online_model.config import ModelConfig
-from online_model.learner import GRULearner
+from online_model.learner import OnlineLearner
 from online_model.protocol import Context, Example
 from online_model.serving import ServingModel
 from stream.behaviors import behavior_table
@@ -33,7 +33,7 @@ SCORER = Scorer(
 
 
 def model() -> ServingModel:
-    learner = GRULearner(ModelConfig(hidden=4, negatives=8, device="cpu"))
+    learner = OnlineLearner(ModelConfig(hidden=4, negatives=8, device="cpu"))
     learner.learn([Example(Context(), f"i{number}") for number in range(30)])
     return ServingModel(learner.update(full=True))
 

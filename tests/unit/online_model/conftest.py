@@ -19,7 +19,17 @@ def _context(*items: str, sitting: int = 0) -> Context:
 
 @pytest.fixture
 def config() -> ModelConfig:
-    return ModelConfig(hidden=8, negatives=16, window=5, max_items=1_000, device="cpu", popularity_half_life=200)
+    return ModelConfig(
+        hidden=8,
+        negatives=16,
+        window=5,
+        max_items=1_000,
+        device="cpu",
+        popularity_half_life=200,
+        neighbour_sittings=64,
+        ranking_hidden=8,
+        follower_slots=16,
+    )
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 
 from online_model import checkpoint
 from online_model.checkpoint import CheckpointError, TornCheckpoint
-from online_model.learner import GRULearner
+from online_model.learner import OnlineLearner
 from online_model.protocol import State
 
 
@@ -46,11 +46,11 @@ def test_an_empty_or_missing_folder_has_no_checkpoint(tmp_path):
 
 
 def test_a_learner_continues_from_its_checkpoint(tmp_path, config, batches):
-    learner = GRULearner(config)
+    learner = OnlineLearner(config)
     for batch in batches(5):
         learner.learn(batch)
     checkpoint.save(tmp_path, {"learner": learner.state()}, {})
-    resumed = GRULearner(config)
+    resumed = OnlineLearner(config)
     resumed.load_state(checkpoint.newest(tmp_path).checkpoint.states["learner"])
     for batch in batches(5, seed=1):
         assert resumed.learn(batch) == learner.learn(batch)

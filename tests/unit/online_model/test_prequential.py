@@ -11,7 +11,7 @@ from online_model.evaluation.metrics import RankLog
 from online_model.evaluation.prequential import Freeze, Prequential
 from online_model.evaluation.sequences import Sequences, Step
 from online_model.evaluation.streams import StreamEvent
-from online_model.learner import GRULearner
+from online_model.learner import OnlineLearner
 from online_model.protocol import Example, LearnReport, Ranked, Request
 
 ROLES = {
@@ -195,6 +195,6 @@ def test_ties_count_against_the_model(context):
 
 
 def test_the_recurrent_learner_scores_items_born_in_the_batch(config):
-    outcome = Prequential(GRULearner(config), 64).run(steps("a1 b2 a2 b1 c2 c1", None))
+    outcome = Prequential(OnlineLearner(config), 64).run(steps("a1 b2 a2 b1 c2 c1", None))
     assert outcome.accuracy.scored == 3
     assert outcome.accuracy.recall == 1.0

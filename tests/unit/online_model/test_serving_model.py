@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from online_model.config import ModelConfig
-from online_model.learner import GRULearner
+from online_model.learner import OnlineLearner
 from online_model.protocol import Example, Request
 from online_model.serving import ServingModel, UpdateRefused
 from online_model.updates import Update
 
 
 @pytest.fixture
-def learner(config, batches) -> GRULearner:
-    learner = GRULearner(config, lineage="01RUN")
+def learner(config, batches) -> OnlineLearner:
+    learner = OnlineLearner(config, lineage="01RUN")
     for batch in batches(10):
         learner.learn(batch)
     return learner
@@ -45,7 +45,7 @@ def test_an_update_survives_its_bytes(learner, copy, batches):
 
 
 def test_an_update_holds_only_what_changed_and_shares_nothing(config, batches, context):
-    learner = GRULearner(replace(config, negatives=4))
+    learner = OnlineLearner(replace(config, negatives=4))
     learner.learn([Example(context(), f"i{number}") for number in range(500)])
     assert len(learner.update().rows) == 500
     assert len(learner.update().rows) == 0
@@ -103,9 +103,9 @@ def test_gaps_other_runs_old_and_misfit_updates_are_refused_by_name(config, lear
     for batch in batches(3, seed=4, n_items=90):
         learner.learn(batch)
         updates.append(learner.update())
-    other = GRULearner(config, lineage="01OTHER")
+    other = OnlineLearner(config, lineage="01OTHER")
     other.update()
-    small = GRULearner(replace(config, hidden=4), lineage="01RUN")
+    small = OnlineLearner(replace(config, hidden=4), lineage="01RUN")
     refused = {
         "gap": updates[1],
         "lineage": other.update(),
@@ -125,7 +125,7 @@ def test_gaps_other_runs_old_and_misfit_updates_are_refused_by_name(config, lear
 
 
 def test_a_full_update_may_come_from_another_run(config, copy, batches):
-    other = GRULearner(config, lineage="01OTHER")
+    other = OnlineLearner(config, lineage="01OTHER")
     other.learn(batches(1, prefix="other ")[0])
     copy.apply(other.update())
     assert (copy.lineage, copy.version, copy.n_items) == ("01OTHER", 1, other.n_items)
@@ -134,7 +134,7 @@ def test_a_full_update_may_come_from_another_run(config, copy, batches):
 
 def test_after_loading_the_first_update_is_full(config, learner, copy, batches):
     learner.learn(batches(1, seed=2)[0])
-    resumed = GRULearner(config, lineage="02RUN")
+    resumed = OnlineLearner(config, lineage="02RUN")
     resumed.load_state(learner.state())
     update = resumed.update()
     assert update.full
@@ -152,9 +152,9 @@ def test_a_copy_can_be_kept_and_taken_up_again(config, learner, copy, batches):
     assert answers(kept, batches(1)[0]) == answers(learner, batches(1)[0])
     kept.load_state(state)
     assert answers(kept, batches(1)[0]) == answers(copy, batches(1)[0])
-    with pytest.raises(ValueError, match=r"'gru'.*'serving'"):
+    with pytest.raises(ValueError, match=r"'two-stage'.*'serving'"):
         ServingModel.from_state(learner.state())
-    small = ServingModel(GRULearner(ModelConfig(hidden=4, device="cpu")).update())
+    small = ServingModel(OnlineLearner(ModelConfig(hidden=4, device="cpu")).update())
     with pytest.raises(ValueError, match=r"hidden = 8.*hidden = 4"):
         small.load_state(state)
 

@@ -1,0 +1,252 @@
+"""Retrieval, then ranking: the model as learner and serving copies answer with it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Generator, Tensor
+
+from online_model.candidates.evidence import SOURCES, Evidence, Examined
+from online_model.candidates.queries import Floats, queries
+from online_model.config import ModelConfig
+from online_model.model import RecurrentModel
+from online_model.popular import Retrieved, excluded_rows, present
+from online_model.protocol import Context, Ranked, Request
+from online_model.ranker import Ranker
+from online_model.scoring import count_at_least, top_k
+from online_model.vocabulary import RowIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """Contexts with their candidates, and what the first stage thinks of the whole catalogue.
+
+    Attributes:
+        part: Which of the contexts.
+        examined: Their candidates and signals.
+        catalogue: Neural scores, float32 [n, n_items]; None once another examination has begun.
+    """
+
+    part: slice
+    examined: Examined
+    catalogue: Tensor
+
+
+class TwoStageModel:
+    """A recurrent model, all that is counted, and a ranker over both.
+
+    Attributes:
+        recurrent: The first stage; the only one where the settings ask for no ranking.
+        evidence: Counts, which propose candidates too and give the signals.
+        ranker: The second stage.
+    """
+
+    def __init__(self, config: ModelConfig, index: RowIndex, generator: Generator | None = None) -> None:
+        """Build an empty model; without a generator its networks are all zeros, to be filled."""
+        self.config = config
+        self.recurrent = RecurrentModel(config, index, generator)
+        self.evidence = Evidence(config)
+        # A generator of its own: the recurrent model is the same with and without a second stage.
+        own = None if generator is None else torch.Generator().manual_seed(generator.initial_seed())
+        self.ranker = Ranker(config, own)
+        self._recalled: tuple[list[Context], list[Examined]] | None = None
+
+    @property
+    def ranks(self) -> bool:
+        """Whether there is a second stage."""
+        return self.config.ranking != "none"
+
+    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranked]:
+        """Answer requests; see `Recommender`."""
+        if not self.ranks:
+            return self.recurrent.recommend(requests, k)
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        index = self.recurrent.index
+        warm, cold = self._split(requests)
+        answers: dict[int, Retrieved] = {}
+        for examination in self.examine([requests[place].context for place in warm]):
+            part = warm[examination.part]
+            for place, found in zip(part, self._lists(examination, [requests[p] for p in part], k), strict=True):
+                answers[place] = found
+        answers |= zip(cold, self.recurrent.retrieve([requests[place] for place in cold], k), strict=True)
+        return [present(index, request, answers[place]) for place, request in enumerate(requests)]
+
+    def rank(self, requests: Sequence[Request], targets: Sequence[str]) -> list[int]:
+        """Rank targets among all items that may be listed; see `Recommender`."""
+        if not self.ranks:
+            return self.recurrent.rank(requests, targets)
+        rows = [self.recurrent.index.rows.get(target, -1) for target in targets]
+        ranks = [0] * len(requests)
+        listable = [p for p, request in enumerate(requests) if rows[p] >= 0 and targets[p] not in request.exclude]
+        warm, cold = self._split(requests)
+        warm = [place for place in warm if place in set(listable)]
+        contexts = [requests[place].context for place in warm]
+        found_for: list[Examined] = []
+        for examination in self.examine(contexts):
+            found_for.append(examination.examined)
+            part = warm[examination.part]
+            found = self._ranks(examination, [requests[p] for p in part], np.array([rows[p] for p in part], np.int32))
+            for place, rank in zip(part, found, strict=True):
+                ranks[place] = rank
+        self._recalled = contexts, found_for
+        left = [place for place in cold if place in set(listable)]
+        others = self.recurrent.rank([requests[place] for place in left], [targets[place] for place in left])
+        for place, rank in zip(left, others, strict=True):
+            ranks[place] = rank
+        return ranks
+
+    def examined(self, contexts: Sequence[Context]) -> Examined:
+        """Return the candidates of contexts as `examine` finds them, of at least one context.
+
+        Where these very contexts were the last to be ranked and nothing has changed since, it is what was found then.
+        """
+        recalled, self._recalled = self._recalled, None
+        if recalled is not None and _same(recalled[0], contexts):
+            return joined(recalled[1])
+        return joined([examination.examined for examination in self.examine(contexts)])
+
+    def changed(self) -> None:
+        """Take notice that weights, ids or counts are about to change."""
+        self._recalled = None
+
+    def examine(self, contexts: Sequence[Context]) -> Iterator[Examination]:
+        """Gather candidates with their signals, before any filter, for contexts with a known item in their sitting."""
+        if not contexts:
+            return
+        index = self.recurrent.index
+        sequences = [self.recurrent.inputs(context) for context in contexts]
+        for part, catalogue in self.recurrent.catalogue_scores(sequences):
+            asked = queries(contexts[part], lambda item: index.rows.get(item, -1))
+            _, retrieved = top_k(catalogue, self.config.retrieved)
+            candidates = self.evidence.gather(asked, retrieved.cpu().numpy().astype(np.int32), len(index))
+            columns = torch.from_numpy(np.maximum(candidates.rows, 0)).to(catalogue.device, torch.int64)
+            scores = catalogue.gather(1, columns).cpu().numpy()
+            yield Examination(part, self.evidence.complete(candidates, scores), catalogue)
+
+    def _split(self, requests: Sequence[Request]) -> tuple[list[int], list[int]]:
+        """Places of requests with a known item in their sitting, and of the others: these get what is popular."""
+        places: tuple[list[int], list[int]] = ([], [])
+        rows = self.recurrent.index.rows
+        for place, request in enumerate(requests):
+            context = request.context
+            start = 0 if self.config.whole_history else context.sitting
+            known = any(visit[0] in rows for visit in context.history[start:])
+            places[0 if known else 1].append(place)
+        return places
+
+    def _allowed_scores(self, examined: Examined, requests: Sequence[Request]) -> Floats:
+        """Ranking scores, -inf for candidates that may not be listed."""
+        scores = self.ranker.scores(examined)
+        for line, request in enumerate(requests):
+            for row in excluded_rows(self.recurrent.index, request):
+                scores[line, examined.rows[line] == row] = -np.inf
+        return scores
+
+    def _lists(self, examination: Examination, requests: Sequence[Request], k: int) -> list[Retrieved]:
+        examined = examination.examined
+        scores = self._allowed_scores(examined, requests)
+        probabilities = self.ranker.probabilities(examined, scores)
+        width = min(k, scores.shape[1])
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :width]
+        taken = np.take_along_axis(scores, order, 1)
+        n_listed = np.isfinite(taken).sum(1)
+        rows = np.take_along_axis(examined.rows, order, 1)
+        sources = np.take_along_axis(examined.sources, order, 1)
+        chances = None if probabilities is None else np.take_along_axis(probabilities, order, 1)
+        lists = []
+        for line, n in enumerate(n_listed.tolist()):
+            lists.append(
+                Retrieved(
+                    rows[line, :n].tolist(),
+                    taken[line, :n].tolist(),
+                    [SOURCES[source] for source in sources[line, :n].tolist()],
+                    None if chances is None else chances[line, :n].tolist(),
+                    examined.signals[line, order[line, :n]],
+                )
+            )
+        if width < k or bool((n_listed < k).any()):
+            lists = self._filled(examination, requests, lists, k)
+        return lists
+
+    def _filled(
+        self, examination: Examination, requests: Sequence[Request], lists: list[Retrieved], k: int
+    ) -> list[Retrieved]:
+        """Lists with more places than candidates go on in the order of the first stage."""
+        _, best = top_k(self._remaining(examination, requests), k)
+        rest = self._remaining(examination, requests).gather(1, best).cpu().numpy()
+        filled = []
+        for found, rows, scores in zip(lists, best.cpu().numpy(), rest, strict=True):
+            n = min(k - len(found.rows), int(np.isfinite(scores).sum()))
+            if n <= 0:
+                filled.append(found)
+                continue
+            # Their scores are of another kind: only their differences go on from the last one listed.
+            shift = (found.scores[-1] if found.scores else float(scores[0])) - float(scores[0])
+            chances = found.probabilities
+            signals = found.signals
+            filled.append(
+                Retrieved(
+                    found.rows + rows[:n].tolist(),
+                    found.scores + (scores[:n] + shift).tolist(),
+                    found.sources + ["recurrent"] * n,
+                    None if chances is None else chances + [0.0] * n,
+                    None if signals is None else np.pad(signals, ((0, n), (0, 0))),
+                )
+            )
+        return filled
+
+    def _remaining(self, examination: Examination, requests: Sequence[Request]) -> Tensor:
+        """Neural scores of the catalogue, -inf for candidates and for what may not be listed; written in place."""
+        catalogue, rows = examination.catalogue, examination.examined.rows
+        lines, places = np.nonzero(rows >= 0)
+        device = catalogue.device
+        catalogue[
+            torch.from_numpy(lines).to(device), torch.from_numpy(rows[lines, places]).to(device).long()
+        ] = -torch.inf
+        for line, request in enumerate(requests):
+            for row in excluded_rows(self.recurrent.index, request):
+                catalogue[line, row] = -torch.inf
+        return catalogue
+
+    def _ranks(self, examination: Examination, requests: Sequence[Request], rows: npt.NDArray[np.int32]) -> list[int]:
+        examined, catalogue = examination.examined, examination.catalogue
+        scores = self._allowed_scores(examined, requests)
+        places = find(examined, rows)
+        lines = np.arange(len(rows))
+        own = np.where(places >= 0, scores[lines, np.maximum(places, 0)], -np.inf)
+        ranks = (scores >= own[:, None]).sum(1)
+        missed = places < 0
+        if missed.any():
+            thresholds = catalogue.gather(1, torch.from_numpy(rows[:, None]).to(catalogue.device).long())[:, 0].clone()
+            rest = count_at_least(self._remaining(examination, requests), thresholds).cpu().numpy()
+            ranks = np.where(missed, np.isfinite(scores).sum(1) + rest, ranks)
+        found: list[int] = ranks.tolist()
+        return found
+
+
+def find(examined: Examined, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Return the column of a row among each query's candidates, -1 where it is none of them, int64 [n_queries]."""
+    same = examined.rows == rows[:, None]
+    return np.where(same.any(1), same.argmax(1), -1)
+
+
+def joined(parts: Sequence[Examined]) -> Examined:
+    """Return several parts as one; those with fewer candidates are filled up."""
+    if len(parts) == 1:
+        return parts[0]
+    widest = max(part.rows.shape[1] for part in parts)
+    room = [(0, widest - part.rows.shape[1]) for part in parts]
+    pairs = list(zip(parts, room, strict=True))
+    return Examined(
+        np.concatenate([np.pad(part.rows, ((0, 0), free), constant_values=-1) for part, free in pairs]),
+        np.concatenate([np.pad(part.sources, ((0, 0), free), constant_values=-1) for part, free in pairs]),
+        np.concatenate([np.pad(part.signals, ((0, 0), free, (0, 0))) for part, free in pairs]),
+        np.concatenate([part.facts for part in parts]),
+    )
+
+
+def _same(left: Sequence[Context], right: Sequence[Context]) -> bool:
+    return len(left) == len(right) and all(one is other for one, other in zip(left, right, strict=True))
