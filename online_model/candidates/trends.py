@@ -62,7 +62,8 @@ class Trends:
     def seen(self, rows: Ints) -> npt.NDArray[np.bool_]:
         """Return whether each row was ever sighted, bool [n]."""
         self.reserve(int(rows.max(initial=-1)) + 1)
-        return self._first[rows] != _NEVER
+        seen: npt.NDArray[np.bool_] = self._first[rows] != _NEVER
+        return seen
 
     def fold(self, occurrences: Occurrences) -> None:
         """Count the sightings, in order."""
