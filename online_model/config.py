@@ -27,7 +27,11 @@ class ModelConfig:
         batch_size: Examples in one gradient step.
         negatives: Items drawn uniformly per step that every target of the step is compared with.
         learning_rate: Adagrad rate of item vectors and biases.
-        dense_learning_rate: Adagrad rate of the recurrent cell.
+        dense_learning_rate: Adagrad rate of the encoder.
+        row_half_life: Steps touching an item after which a squared gradient counts half in its Adagrad sums; 0: never.
+        dense_half_life: The same for the encoder, in steps.
+        rate_floor: Adagrad divides a learning rate by ever more; the quotient never falls below this; 0: no floor.
+        drift_forget: Share of the Adagrad sums that is dropped when the loss says that the stream changed; 0: no watch.
         score_regularisation: Weight of the squared scores of negatives in BPR-max.
         elu: Slope parameter of the exponential linear unit on scores; 0 leaves scores as they are.
         loss_norm: The summed loss is divided by this, whatever the batch holds, so that small batches make small steps.
@@ -61,6 +65,10 @@ class ModelConfig:
     negatives: int = 2048
     learning_rate: float = 0.08
     dense_learning_rate: float = 0.1
+    row_half_life: float = 0.0
+    dense_half_life: float = 0.0
+    rate_floor: float = 0.0
+    drift_forget: float = 0.0
     score_regularisation: float = 1.5
     elu: float = 1.0
     loss_norm: float = 128.0
@@ -109,10 +117,13 @@ class ModelConfig:
             self._check_number(name, above=0.0)
         for name in ("score_regularisation", "elu", "negative_weight", "skip"):
             self._check_number(name, least=0.0)
+        for name in ("row_half_life", "dense_half_life", "rate_floor"):
+            self._check_number(name, least=0.0)
         self._check_number("follower_half_life", least=0.0)
         self._check_integer("candidates", self.retrieved)
         self._check_integer("neighbour_sittings", 0)
         self._check_number("birth", least=0.0, most=1.0)
+        self._check_number("drift_forget", least=0.0, most=1.0)
         self._check_number("probation_share", above=0.0, most=1.0)
         if not isinstance(self.whole_history, bool):
             self._refuse("whole_history", "true or false")

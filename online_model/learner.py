@@ -10,9 +10,10 @@ from online_model.births import first_vectors
 from online_model.candidates.folds import Fold
 from online_model.candidates.queries import Occurrences, queries, visit_keys
 from online_model.config import ModelConfig
+from online_model.drift import DriftWatch
 from online_model.lessons import TARGETS, Lessons, check, read
 from online_model.model import RecurrentModel
-from online_model.optimizer import DenseAdagrad, RowAdagrad
+from online_model.optimizer import DenseAdagrad, Pace, RowAdagrad
 from online_model.protocol import Context, Example, LearnReport, ModelDiverged, Ranked, Request, State
 from online_model.ranker import RankingStep
 from online_model.sightings import sighted
@@ -42,8 +43,9 @@ class OnlineLearner:
         self._generator = torch.Generator().manual_seed(config.seed)
         self._vocabulary = Vocabulary(config.max_items, config.admit_after, config.probation_share)
         self._model = TwoStageModel(config, self._vocabulary.index, self._generator)
-        self._rows = RowAdagrad(config.learning_rate, config.hidden, self._recurrent.device)
-        self._dense = DenseAdagrad(config.dense_learning_rate, self._recurrent.encoder.weights())
+        self._rows = RowAdagrad(Pace.of_rows(config), config.hidden, self._recurrent.device)
+        self._dense = DenseAdagrad(Pace.of_dense(config), self._recurrent.encoder.weights())
+        self._drift = DriftWatch()
         # Rows that differ from what the latest update told; the first update tells everything.
         self._changed = np.zeros(1024, np.bool_)
         self._published: int | None = None
@@ -141,6 +143,7 @@ class OnlineLearner:
         """Return a copy of everything; see `Learner`."""
         state = dump(self._model, self._vocabulary, self._rows, self._dense)
         state.tensors["generator"] = self._generator.get_state()
+        state.tensors["drift"] = self._drift.state()
         facts = {"kind": self.kind, "version": self.version, "n_folds": self._n_folds}
         state.metadata |= {**facts, "config": self.config.to_mapping()}
         return state
@@ -151,6 +154,7 @@ class OnlineLearner:
         restore(state, self.kind, fresh._model, fresh._vocabulary, fresh._rows, fresh._dense)
         with missing_parts_named():
             fresh._generator.set_state(state.tensors["generator"])
+            fresh._drift.load_state(state.tensors["drift"])
             fresh.version = int(str(state.metadata["version"]))
             fresh._n_folds = int(str(state.metadata["n_folds"]))
         self.__dict__.update(fresh.__dict__)
@@ -230,6 +234,10 @@ class OnlineLearner:
                 self._folds.append(fold)
 
     def _apply(self, step: Gradients) -> None:
+        forget = self.config.drift_forget
+        if forget and step.loss is not None and self._drift.observe(step.loss):
+            self._rows.fade(1.0 - forget)
+            self._dense.fade(1.0 - forget)
         rows = torch.from_numpy(step.rows).to(self._recurrent.device)
         self._recurrent.table.add(rows, *self._rows.steps(rows, step.vectors, step.biases))
         self._dense.apply(self._recurrent.encoder.weights(), step.dense)
