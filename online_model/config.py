@@ -3,13 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 ScoreType: TypeAlias = Literal["float32", "bfloat16"]
+EncoderName: TypeAlias = Literal["gru", "lstm", "rnn", "transformer", "masked-transformer", "convolution", "attention"]
 Ranking: TypeAlias = Literal["network", "gated", "linear", "weighted", "reciprocal-ranks", "voting", "none"]
 
 _CHOICES = {
+    "encoder": get_args(EncoderName),
     "ranking": ("network", "gated", "linear", "weighted", "reciprocal-ranks", "voting", "none"),
     "device": ("auto", "cpu", "cuda"),
     "score_dtype": ("float32", "bfloat16"),
@@ -21,6 +23,7 @@ class ModelConfig:
     """How the recurrent model is built and how it learns; the defaults are those that measured best.
 
     Attributes:
+        encoder: What turns the items of a sitting into the state that items are scored with.
         hidden: Width of item vectors and of the recurrent state.
         window: Items of the current sitting that the state is computed from.
         whole_history: Read the window across sittings instead of from the current one alone.
@@ -58,6 +61,7 @@ class ModelConfig:
         score_dtype: Type in which the whole catalogue is multiplied; bfloat16 is faster where the processor has it.
     """
 
+    encoder: EncoderName = "gru"
     hidden: int = 100
     window: int = 20
     whole_history: bool = False

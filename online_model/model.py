@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from online_model.config import ModelConfig
 from online_model.counts import FadingCounts
 from online_model.encoders.base import Encoder, pack
-from online_model.encoders.gru import GRUEncoder
+from online_model.encoders.build import build_encoder
 from online_model.popular import Popular, Retrieved, excluded_rows, present
 from online_model.protocol import Context, Ranked, Request
 from online_model.scoring import MAX_SCORES, count_at_least, score_catalogue, top_k
@@ -45,7 +45,7 @@ class RecurrentModel:
         self.config = config
         self.device = choose_device(config)
         self.table = ItemTable(config.hidden, self.device, _SCORE_TYPES[config.score_dtype])
-        self.encoder: Encoder = GRUEncoder(config.hidden, config.skip, self.device, generator)
+        self.encoder: Encoder = build_encoder(config, self.device, generator)
         self.counts = FadingCounts(config.popularity_half_life)
         self._popular = Popular(index, self.counts)
 
@@ -66,7 +66,7 @@ class RecurrentModel:
         return found[-self.config.window :]
 
     def encode(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """Return one state a sequence of rows, none of them empty, float32 [batch, hidden]."""
+        """Return what each sequence of rows is scored with, none of them empty; see `Encoder.encode`."""
         packing = pack(sequences)
         return self.encoder.encode(self.table.vectors[torch.from_numpy(packing.rows).to(self.device)], packing)
 

@@ -19,7 +19,7 @@ def score_catalogue(hidden: Tensor, vectors: Tensor, biases: Tensor) -> Tensor:
     """Score every item for every state.
 
     Args:
-        hidden: States, float32 [batch, hidden].
+        hidden: States, float32 [batch, hidden] or [batch, n_vectors, hidden]; see `pool`.
         vectors: Item vectors, [n_items, hidden]; products are taken in their type.
         biases: float32 [n_items].
 
@@ -28,17 +28,29 @@ def score_catalogue(hidden: Tensor, vectors: Tensor, biases: Tensor) -> Tensor:
     """
     hidden = hidden.to(vectors.dtype)
     if hidden.device.type != "cpu":
-        return torch.mm(hidden, vectors.t()).float().add_(biases)
+        return _products(hidden, vectors).float().add_(biases)
     n_items = len(vectors)
     # Fresh memory of this size costs as much as the product: it comes from the system page by page.
     scores = _scratch_memory(len(hidden) * n_items).view(len(hidden), n_items)
     for start in range(0, n_items, _CHUNK):
         end = min(start + _CHUNK, n_items)
-        if vectors.dtype == torch.float32:
+        if vectors.dtype == torch.float32 and hidden.dim() == 2:
             torch.addmm(biases[start:end], hidden, vectors[start:end].t(), out=scores[:, start:end])
         else:
-            torch.add(torch.mm(hidden, vectors[start:end].t()), biases[start:end], out=scores[:, start:end])
+            torch.add(_products(hidden, vectors[start:end]), biases[start:end], out=scores[:, start:end])
     return scores
+
+
+def pool(products: Tensor) -> Tensor:
+    """Make one score of an item's products with several vectors: each counts by the softmax of all.
+
+    Args:
+        products: [batch, n_vectors, ...].
+
+    Returns:
+        [batch, ...].
+    """
+    return (products.softmax(1) * products).sum(1)
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -68,6 +80,10 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
                 part[:k] for part in torch.sort(scores[row], stable=True, dim=0, descending=True)
             )
     return best, columns
+
+
+def _products(hidden: Tensor, vectors: Tensor) -> Tensor:
+    return torch.mm(hidden, vectors.t()) if hidden.dim() == 2 else pool(hidden @ vectors.t())
 
 
 def count_at_least(scores: Tensor, thresholds: Tensor) -> Tensor:

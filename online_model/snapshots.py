@@ -36,7 +36,8 @@ def dump(two_stage: TwoStageModel, vocabulary: Vocabulary, rows: RowAdagrad, den
     for prefix, part in parts.items():
         tensors |= {prefix + name: tensor for name, tensor in part.tensors.items()}
     facts = {prefix.removesuffix("."): part.metadata for prefix, part in parts.items()}
-    return State(tensors, {"counts": model.counts.facts(), "hidden": model.config.hidden, **facts})
+    config = model.config
+    return State(tensors, {"counts": model.counts.facts(), "hidden": config.hidden, "encoder": config.encoder, **facts})
 
 
 def restore(
@@ -47,7 +48,13 @@ def restore(
     Raises:
         ValueError: The state is that of another kind or size of model, or lacks a part.
     """
-    check_kind(state, kind, two_stage.config.hidden)
+    config = two_stage.config
+    check_kind(state, kind, config.hidden)
+    if state.metadata.get("encoder") != config.encoder:
+        raise ValueError(
+            f"the saved model has encoder = {state.metadata.get('encoder')}, the settings say encoder = "
+            f"{config.encoder}: set it back, or start with an empty checkpoint folder"
+        )
     with missing_parts_named():
         _restore(state, two_stage.recurrent, vocabulary, rows, dense)
         if two_stage.ranks:

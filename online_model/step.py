@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from online_model.cloze import with_holes
 from online_model.encoders.base import pack
 from online_model.lessons import Lessons
 from online_model.losses import bpr_max, push_down
 from online_model.model import RecurrentModel
 from online_model.protocol import ModelDiverged
+from online_model.scoring import pool
 from online_model.vocabulary import Plan, Rows
 
 
@@ -55,8 +57,9 @@ def gradients(
     n_items = max([len(model.index), *(row + 1 for row in plan.births.values())])
     if not lessons.items or n_items < 3:
         return None
+    lessons, holes = with_holes(lessons, model.encoder.cloze, generator)
     config, n_targets = model.config, lessons.n_targets
-    packing = pack(lessons.sequences)
+    packing = pack(lessons.sequences, holes)
     items = np.array(lessons.items, np.int64)
     drawn = torch.randint(n_items, (config.negatives,), generator=generator).numpy()
     candidates = _unique(n_items, items[:n_targets], drawn)
@@ -67,7 +70,7 @@ def gradients(
     turned_away, turned_away_biases = weights.take(items[n_targets:])
     hidden = model.encoder.encode(inputs, packing)
     importance = torch.tensor(lessons.weights, device=model.device)
-    scores = torch.addmm(biases, hidden[:n_targets], scored.t())
+    scores = _against_all(hidden[:n_targets], scored, biases)
     losses = bpr_max(
         scores,
         *_columns(n_items, candidates, items[:n_targets], lessons.currents()[:n_targets], model.device),
@@ -75,7 +78,7 @@ def gradients(
         regularisation=config.score_regularisation,
         elu=config.elu,
     )
-    sinking = (hidden[n_targets:] * turned_away).sum(1) + turned_away_biases
+    sinking = _against(hidden[n_targets:], turned_away) + turned_away_biases
     unwanted = push_down(sinking, importance[n_targets:]).sum()
     total = losses.sum() + config.negative_weight * unwanted
 
@@ -118,6 +121,20 @@ class _Weights:
             vectors[places] = self._newborn[torch.from_numpy(births).to(device)]
             biases[places] = 0.0
         return vectors.requires_grad_(), biases.requires_grad_()
+
+
+def _against_all(hidden: Tensor, vectors: Tensor, biases: Tensor) -> Tensor:
+    """Score all items for each state, [batch, n_items]."""
+    if hidden.dim() == 2:
+        return torch.addmm(biases, hidden, vectors.t())
+    return pool(hidden @ vectors.t()) + biases
+
+
+def _against(hidden: Tensor, vectors: Tensor) -> Tensor:
+    """Score one item for each state, [batch]."""
+    if hidden.dim() == 2:
+        return (hidden * vectors).sum(1)
+    return pool((hidden * vectors[:, None]).sum(2))
 
 
 def _sum(n_rows: int, first: Tensor, *others: tuple[Rows, Tensor]) -> Tensor:
