@@ -10,8 +10,8 @@ _SITTINGS, _SITTINGS_PER_ITEM = 1 << 17, 8
 
 
 def rules(config: ModelConfig) -> SourceLearner:
-    """Sequential rules from the item one is on, and from those before it."""
-    return SourceLearner("rules", config, PairCounts(), (0.0, 1.0, 1.0), label="rules")
+    """Sequential rules from the item one is on and, at half the weight, from those before it."""
+    return SourceLearner("rules", config, PairCounts(n_slots=128), (0.0, 1.0, 0.5), label="rules")
 
 
 def vsknn(config: ModelConfig) -> SourceLearner:

@@ -31,7 +31,7 @@ class Factors:
 
     def __init__(
         self,
-        hidden: int = 64,
+        hidden: int = 100,
         *,
         n_best: int = 100,
         last: int = 10,
