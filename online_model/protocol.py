@@ -81,6 +81,17 @@ class Ranked:
     probabilities: list[float] | None = None
     signals: "npt.NDArray[np.float32] | None" = field(default=None, compare=False)
 
+    def cut(self, k: int) -> "Ranked":
+        """Return the first `k` places."""
+        return Ranked(
+            self.items[:k],
+            self.scores[:k],
+            self.sources[:k],
+            self.n_candidates,
+            None if self.probabilities is None else self.probabilities[:k],
+            None if self.signals is None else self.signals[:k],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class LearnReport:

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from online_model.adam import Adam
 from online_model.candidates.evidence import FACTS, SIGNALS, Examined
 from online_model.candidates.queries import Floats
 from online_model.config import ModelConfig
@@ -24,8 +25,7 @@ _FASTEST_NORMALISER = 0.05
 _FAR = 10.0
 # Finite, for 0 x infinity is no gradient.
 _ABSENT = -1e9
-# What Adam keeps for each weight.
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_ADAM = "adam."
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Ranker:
         self.learns = config.ranking in ("network", "gated", "linear")
         self._norm = float(config.batch_size)
         self._network = _Network(config.ranking, config.ranking_hidden, generator)
-        self._adam = torch.optim.Adam(self._network.parameters(), lr=config.ranking_learning_rate)
+        self._adam = Adam(config.ranking_learning_rate, dict(self._network.named_parameters()))
         self._mean = torch.zeros(len(SIGNALS))
         self._variance = torch.ones(len(SIGNALS))
         self._n_batches = 0
@@ -178,9 +178,7 @@ class Ranker:
 
     def apply(self, step: RankingStep) -> None:
         """Learn what `lesson` computed: the weights first, then what signals look like."""
-        for name, weight in self._network.named_parameters():
-            weight.grad = step.gradients[name]
-        self._adam.step()
+        self._adam.apply(dict(self._network.named_parameters()), step.gradients)
         share = min(_FASTEST_NORMALISER, 1.0 / (self._n_batches + 1))
         self._mean += share * (step.mean - self._mean)
         self._variance += share * (step.variance + _LEAST_VARIANCE - self._variance)
@@ -213,11 +211,9 @@ class Ranker:
 
     def state(self) -> State:
         """Return a copy of everything, the optimizer included."""
-        state = self.serving_state()
-        moments = self._adam.state_dict()["state"]
-        for number, (name, _) in enumerate(self._network.named_parameters()):
-            for part, value in moments.get(number, {}).items():
-                state.tensors[f"adam.{name}.{part}"] = value.clone()
+        state, optimizer = self.serving_state(), self._adam.state()
+        state.tensors |= {_ADAM + name: tensor for name, tensor in optimizer.tensors.items()}
+        state.metadata["adam"] = optimizer.metadata
         return state
 
     def load_state(self, state: State) -> None:
@@ -227,11 +223,11 @@ class Ranker:
             ValueError: The state is that of another size of ranker.
         """
         self.load_serving_state(state)
-        optimizer = self._adam.state_dict()
-        if self._n_batches:
-            for number, (name, _) in enumerate(self._network.named_parameters()):
-                optimizer["state"][number] = {part: state.tensors[f"adam.{name}.{part}"].clone() for part in _MOMENTS}
-        self._adam.load_state_dict(optimizer)
+        facts = state.metadata["adam"]
+        if not isinstance(facts, dict):
+            raise ValueError("the saved ranking network lacks its optimizer")
+        moments = {name.removeprefix(_ADAM): t for name, t in state.tensors.items() if name.startswith(_ADAM)}
+        self._adam.load_state(State(moments, facts))
 
     def _inputs(self, examined: Examined) -> tuple[Tensor, Tensor, Tensor]:
         signals = torch.from_numpy(examined.signals)

@@ -11,8 +11,8 @@ from online_model.protocol import Ranked, Request
 from stream.lookup import Elsewhere, LookupAnswer, NotReady, found
 from stream.owners import Owners
 from stream.pipeline import Pipeline
-from stream.records import Recommendation, RecommendedItem
-from stream.scorer import POLICY, SCORE_DIGITS, VARIANT, Scorer
+from stream.records import Recommendation
+from stream.scorer import POLICY, VARIANT, Scorer, recommended_items
 from stream.serving import Serving
 from stream.settings import Exclusion
 from stream.state import UserState
@@ -87,7 +87,7 @@ class Lookups:
             return
         version = self._serving.model.version
         for each, ranked in zip(wanted, lists, strict=True):
-            loop.call_soon_threadsafe(_fulfil, each.answer, (_cut(ranked, each.k), version))
+            loop.call_soon_threadsafe(_fulfil, each.answer, (ranked.cut(each.k), version))
 
     def _request(self, wanted: _Wanted) -> Request:
         return self._scorer.request_for(wanted.state, self._now_ms(), wanted.exclude)
@@ -101,15 +101,8 @@ class Lookups:
             policy=POLICY,
             variant=VARIANT,
             candidates=ranked.n_candidates,
-            items=[
-                RecommendedItem(item, round(score, SCORE_DIGITS), source)
-                for item, score, source in zip(ranked.items, ranked.scores, ranked.sources, strict=True)
-            ],
+            items=recommended_items(ranked),
         )
-
-
-def _cut(ranked: Ranked, k: int) -> Ranked:
-    return Ranked(ranked.items[:k], ranked.scores[:k], ranked.sources[:k], ranked.n_candidates)
 
 
 def _fulfil(answer: "asyncio.Future[tuple[Ranked, int]]", result: tuple[Ranked, int]) -> None:

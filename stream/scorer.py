@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
 
+import msgspec
+
 from online_model.protocol import Ranked, Recommender, Request
 from stream.behaviors import SEQUENCE_ROLES, Behavior
 from stream.delivery import Output
@@ -51,7 +53,8 @@ from stream.users import Overlay, UserTable, home_partition
 POLICY = "live"
 VARIANT = "default"
 ORIGIN_HEADER = "origin"
-SCORE_DIGITS = 5
+_SCORE_DIGITS = 5
+_PROBABILITY_DIGITS = 6
 
 
 class Origin(NamedTuple):
@@ -96,6 +99,20 @@ class _Step:
     origin: Origin | None
     request: Request | None = None
     ranked: Ranked | None = None
+
+
+def recommended_items(ranked: Ranked) -> list[RecommendedItem]:
+    """Return a list as it stands in a record; probabilities are left out while they cannot be told."""
+    chances = ranked.probabilities
+    return [
+        RecommendedItem(
+            item,
+            round(score, _SCORE_DIGITS),
+            source,
+            probability=msgspec.UNSET if chances is None else round(chances[place], _PROBABILITY_DIGITS),
+        )
+        for place, (item, score, source) in enumerate(zip(ranked.items, ranked.scores, ranked.sources, strict=True))
+    ]
 
 
 class Scorer:
@@ -259,10 +276,7 @@ class Scorer:
             policy=listed.policy,
             variant=listed.variant,
             candidates=ranked.n_candidates,
-            items=[
-                RecommendedItem(item, round(score, SCORE_DIGITS), source)
-                for item, score, source in zip(ranked.items, ranked.scores, ranked.sources, strict=True)
-            ],
+            items=recommended_items(ranked),
             trigger=Trigger(topic, place.partition, place.offset, event.timestamp, event.event_id),
             surface=event.record.surface,
         )

@@ -8,6 +8,7 @@ from monitoring.metrics import Metrics
 from online_model.config import ModelConfig
 from online_model.learner import OnlineLearner
 from online_model.serving import ServingModel, Update, UpdateRefused
+from online_model.warm import warm_up
 
 
 class Serving:
@@ -20,6 +21,7 @@ class Serving:
     """
 
     def __init__(self, config: ModelConfig, metrics: Metrics, now_ms: Callable[[], int]) -> None:
+        warm_up(config)
         self.model = ServingModel(OnlineLearner(config).update(full=True))
         self.ready = threading.Event()
         self._metrics = metrics
