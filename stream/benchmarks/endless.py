@@ -22,6 +22,8 @@ SCORED_EVERY = 10
 # Scored events whose mean is compared with the level, and those before a change whose mean is the level.
 WINDOW = 5_000
 LEVEL_WINDOW = 20_000
+# Mini-batches between two words on how it goes.
+TOLD_EVERY = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +82,20 @@ class Walks:
         return examples
 
 
-def settings(config: ModelConfig) -> ModelConfig:
-    """Return the settings made small: what is under test is how steps change with age, not how much fits in."""
-    return replace(config, hidden=32, window=2, negatives=256, max_items=10_000, device="cpu")
+def small(config: ModelConfig) -> ModelConfig:
+    """Return the settings made small: what is under test is how steps change with age, not how much fits in.
+
+    A step takes 256 events, which is much quicker than the usual 64.
+    """
+    sizes = {"hidden": 32, "window": 2, "batch_size": 256, "negatives": 256, "max_items": 10_000}
+    return replace(config, **sizes, device="cpu")  # type: ignore[arg-type]  # all of these are integers
 
 
 def run(
     config: ModelConfig,
     n_events: int,
     *,
-    n_items: int = 500,
+    n_items: int = 200,
     seed: int = 1,
     on_events: Callable[[int, float], None] = lambda n_events, recall: None,
 ) -> EndlessResult:
@@ -157,7 +163,7 @@ class _Course:
         return hits
 
     def _tell(self, hits: deque[bool]) -> None:
-        if self._n_batches % 1_000 == 0 and hits:
+        if self._n_batches % TOLD_EVERY == 0 and hits:
             self._on_events(self.n_events, _mean(hits))
 
 

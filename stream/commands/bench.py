@@ -65,6 +65,32 @@ def latency(
     _print("latency", list(facts.items()))
 
 
+@app.command()
+def endless(
+    context: typer.Context,
+    events: Annotated[int, typer.Option(min=100_000, help="length of the stream")] = 20_000_000,
+    json_path: JsonPath = None,
+) -> None:
+    """Events until recall is back after all relations between items changed, early and late in a long stream.
+
+    Relations change after a twentieth of the stream and a twentieth before its end. In process, without Kafka.
+    """
+    settings: Settings = context.obj
+    import torch
+    from rich.progress import Progress
+
+    from stream.benchmarks import endless as benchmark
+    from stream.benchmarks.rig import write_json
+
+    torch.set_num_threads(1)  # steps so small are only slowed by more
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("learning", total=events)
+        config = benchmark.small(settings.model)
+        facts = asdict(benchmark.run(config, events, on_events=lambda n, _: progress.update(task, completed=n)))
+    write_json(json_path, {**_machine(), **facts, "settings": config.to_mapping()})
+    _print("endless", list(facts.items()))
+
+
 @app.command("all")
 def all_(context: typer.Context) -> None:
     """Run every benchmark with its defaults."""
