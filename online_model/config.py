@@ -27,6 +27,7 @@ class ModelConfig:
         hidden: Width of item vectors and of the recurrent state.
         window: Items of the current sitting that the state is computed from.
         whole_history: Read the window across sittings instead of from the current one alone.
+        repeats: Learn that people stay on the item they are on, as any other item: for lists that do not exclude it.
         batch_size: Examples in one gradient step.
         negatives: Items drawn uniformly per step that every target of the step is compared with.
         learning_rate: Adagrad rate of item vectors and biases.
@@ -65,6 +66,7 @@ class ModelConfig:
     hidden: int = 100
     window: int = 20
     whole_history: bool = False
+    repeats: bool = False
     batch_size: int = 64
     negatives: int = 2048
     learning_rate: float = 0.08
@@ -129,8 +131,9 @@ class ModelConfig:
         self._check_number("birth", least=0.0, most=1.0)
         self._check_number("drift_forget", least=0.0, most=1.0)
         self._check_number("probation_share", above=0.0, most=1.0)
-        if not isinstance(self.whole_history, bool):
-            self._refuse("whole_history", "true or false")
+        for name in ("whole_history", "repeats"):
+            if not isinstance(getattr(self, name), bool):
+                self._refuse(name, "true or false")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 self._refuse(name, "one of " + ", ".join(choices))

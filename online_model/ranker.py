@@ -19,10 +19,12 @@ from online_model.protocol import ModelDiverged, State
 MIN_OUTCOMES = 5_000
 """Outcomes before probabilities mean anything."""
 
+_SITTING_PLACE = SIGNALS.index("sitting_place")
+# Between log(1 + 1), where the latest visit stands, and log(1 + 2), where the one before it does.
+_LATEST = 0.9
 _FACT_SCALE = 0.2
 _LEAST_VARIANCE = 1e-3
 _FASTEST_NORMALISER = 0.05
-_FAR = 10.0
 # Finite, for 0 x infinity is no gradient.
 _ABSENT = -1e9
 _ADAM = "adam."
@@ -73,12 +75,16 @@ class _Network(nn.Module):
             self.second_bias = nn.Parameter(torch.zeros(hidden))
             self.last = nn.Parameter(torch.zeros(hidden))
 
-    def forward(self, signals: Tensor, standard: Tensor, facts: Tensor) -> Tensor:
-        """Score candidates, float32 [n_queries, n_candidates]; `standard` are the signals with mean 0, variance 1."""
+    def forward(self, signals: Tensor, facts: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        """Score candidates, float32 [n_queries, n_candidates].
+
+        The hidden layers see the signals less `mean`, times `scale`: both are folded into the first layer's weights.
+        """
         weights = self.linear + facts @ self.gate if self.gated else self.linear.expand(len(signals), -1)
         scores = torch.bmm(signals, weights[:, :, None])[:, :, 0]
         if self.deep:
-            layer = torch.matmul(standard, self.first) + (facts @ self.first_facts + self.first_bias)[:, None]
+            bias = self.first_bias - (mean * scale) @ self.first
+            layer = torch.matmul(signals, scale[:, None] * self.first) + (facts @ self.first_facts + bias)[:, None]
             layer = torch.relu(torch.matmul(torch.relu(layer), self.second) + self.second_bias)
             scores = scores + layer @ self.last
         return scores
@@ -101,6 +107,7 @@ class Ranker:
         """Build a fresh ranker; without a generator its hidden layers are all zeros, to be filled."""
         self._fixed = FIXED.get(config.ranking)
         self.learns = config.ranking in ("network", "gated", "linear")
+        self._repeats = config.repeats
         self._norm = float(config.batch_size)
         self._network = _Network(config.ranking, config.ranking_hidden, generator)
         self._adam = Adam(config.ranking_learning_rate, dict(self._network.named_parameters()))
@@ -113,8 +120,7 @@ class Ranker:
     def scores(self, examined: Examined) -> Floats:
         """Score candidates, higher is better, -inf beyond the last, float32 [n_queries, n_candidates]."""
         if self._fixed is None:
-            signals, standard, facts = self._inputs(examined)
-            found = self._network(signals, standard, facts).numpy()
+            found = self._score(torch.from_numpy(examined.signals), _facts(examined)).numpy()
         else:
             found = self._fixed(examined)
         scores: Floats = np.where(examined.rows >= 0, found, np.float32(-np.inf))
@@ -146,11 +152,11 @@ class Ranker:
         Raises:
             ModelDiverged: The loss or a gradient is not finite.
         """
-        signals, standard, facts = self._inputs(examined)
-        there = torch.from_numpy(examined.rows >= 0)
+        signals, facts = torch.from_numpy(examined.signals), _facts(examined)
+        there = torch.from_numpy(self._rivals(examined, places))
         target, importance = torch.from_numpy(places), torch.from_numpy(weights)
         hits = (target >= 0).float()
-        scores = self._network(signals, standard, facts).masked_fill(~there, _ABSENT)
+        scores = self._score(signals, facts).masked_fill(~there, _ABSENT)
         importance_found = importance * hits
         losses = functional.cross_entropy(scores, target.clamp(min=0), reduction="none")
         losses = torch.where(target >= 0, losses, 0.0)
@@ -166,13 +172,16 @@ class Ranker:
         found = torch.autograd.grad(total, list(names.values()))
         if not bool(torch.stack([total.detach(), *(g.sum() for g in found)]).sum().isfinite()):
             raise ModelDiverged(f"ranking loss {float(total.detach())} over {len(places)} queries: not finite")
-        present = signals[there]
+        # Signals beyond the last candidate are 0.
+        n_present, every = max(1, int((examined.rows >= 0).sum())), signals.flatten(0, 1)
+        mean = every.sum(0) / n_present
+        squares = torch.linalg.vector_norm(every, dim=0).square() / n_present
         n_found = int(hits.sum())
         return RankingStep(
             float(losses.detach().sum()) / n_found if n_found else None,
             dict(zip(names, found, strict=True)),
-            present.mean(0),
-            present.var(0, correction=0),
+            mean,
+            squares - mean * mean,
             len(places),
         )
 
@@ -229,10 +238,19 @@ class Ranker:
         moments = {name.removeprefix(_ADAM): t for name, t in state.tensors.items() if name.startswith(_ADAM)}
         self._adam.load_state(State(moments, facts))
 
-    def _inputs(self, examined: Examined) -> tuple[Tensor, Tensor, Tensor]:
-        signals = torch.from_numpy(examined.signals)
-        standard = ((signals - self._mean) * self._variance.rsqrt()).clamp_(-_FAR, _FAR)
-        return signals, standard, _facts(examined)
+    def _rivals(self, examined: Examined, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which candidates each target is compared with, itself among them: not the item that the user is on."""
+        there = examined.rows >= 0
+        if not self._repeats:
+            visited = examined.signals[..., _SITTING_PLACE]
+            there &= (visited == 0) | (visited > _LATEST)
+            lines = np.flatnonzero(places >= 0)
+            there[lines, places[lines]] = True
+        return there
+
+    def _score(self, signals: Tensor, facts: Tensor) -> Tensor:
+        scores: Tensor = self._network(signals, facts, self._mean, self._variance.rsqrt())
+        return scores
 
 
 def _facts(examined: Examined) -> Tensor:

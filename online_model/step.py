@@ -73,7 +73,7 @@ def gradients(
     scores = _against_all(hidden[:n_targets], scored, biases)
     losses = bpr_max(
         scores,
-        *_columns(n_items, candidates, items[:n_targets], lessons.currents()[:n_targets], model.device),
+        *_columns(n_items, candidates, items[:n_targets], _currents(lessons, config.repeats), model.device),
         importance[:n_targets],
         regularisation=config.score_regularisation,
         elu=config.elu,
@@ -163,12 +163,18 @@ def _places(n_items: int, rows: Rows) -> Rows:
     return places
 
 
+def _currents(lessons: Lessons, repeats: bool) -> list[int]:
+    """The item that is no negative of each target; -1 where every item is."""
+    return [-1] * lessons.n_targets if repeats else lessons.currents()[: lessons.n_targets]
+
+
 def _columns(
     n_items: int, candidates: Rows, targets: Rows, currents: Sequence[int], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Column of each target, and which candidates are no negatives of it: itself and the item the user is on."""
     places = _places(n_items, candidates)
-    positive, current = places[targets], places[np.array(currents, np.int64)]
+    positive, kept = places[targets], np.array(currents, np.int64)
+    current = np.where(kept >= 0, places[np.maximum(kept, 0)], -1)
     left_out = np.zeros((len(targets), len(candidates)), np.bool_)
     lines = np.arange(len(targets))
     left_out[lines, positive] = True

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from online_model.candidates.evidence import SOURCES, Evidence, Examined
 from online_model.candidates.queries import Floats, queries
+from online_model.candidates.similarity import similarities
 from online_model.config import ModelConfig
 from online_model.model import RecurrentModel
 from online_model.popular import Retrieved, excluded_rows, present
@@ -124,7 +125,8 @@ class TwoStageModel:
             candidates = self.evidence.gather(asked, retrieved.cpu().numpy().astype(np.int32), len(index))
             columns = torch.from_numpy(np.maximum(candidates.rows, 0)).to(catalogue.device, torch.int64)
             scores = catalogue.gather(1, columns).cpu().numpy()
-            yield Examination(part, self.evidence.complete(candidates, scores), catalogue)
+            alike = similarities(self.recurrent.table.vectors, asked, candidates.rows)
+            yield Examination(part, self.evidence.complete(candidates, scores, alike), catalogue)
 
     def _split(self, requests: Sequence[Request]) -> tuple[list[int], list[int]]:
         """Places of requests with a known item in their sitting, and of the others: these get what is popular."""

@@ -73,7 +73,7 @@ class Entrant:
         )
 
 
-def entrants(settings: Settings, models: str, changes: Iterable[str], seed: int | None) -> list[Entrant]:
+def entrants(settings: Settings, models: str, changes: Iterable[str], given: dict[str, Any]) -> list[Entrant]:
     """Return the models that `--models` names.
 
     Args:
@@ -81,13 +81,13 @@ def entrants(settings: Settings, models: str, changes: Iterable[str], seed: int 
         models: Names of learners, parted by commas; `LABEL=LEARNER` gives one a name of its own, and
             `nightly:NAME` is the offline rival of the model or learner of that name, with its settings.
         changes: NAME.SETTING=VALUE, for settings that differ from the program's.
-        seed: Of all random numbers; None for the program's.
+        given: Settings of the model that all of them have.
 
     Raises:
         StartupError: A name is unknown or given twice, or a setting is out of range.
     """
     found: dict[str, Entrant] = {}
-    base = model_config(settings, {} if seed is None else {"seed": seed})
+    base = model_config(settings, given)
     words = [word.strip() for word in models.split(",") if word.strip()]
     if not words:
         raise StartupError("--models names no model")

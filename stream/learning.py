@@ -93,6 +93,8 @@ class Learning:
         config = settings.model
         if config.device == "auto" and settings.device != "auto":
             config = replace(config, device=settings.device)
+        # Where lists may hold the item that a user is on, that people stay on it has to be learned.
+        config = replace(config, repeats=config.repeats or settings.lists.exclude == "none")
         self.learner = OnlineLearner(config, lineage=lineage)
         self.ledger = Ledger()
         self.clock = StreamClock()

@@ -11,6 +11,7 @@ from online_model.candidates.neighbours import Neighbours
 from online_model.candidates.pairs import PairCounts
 from online_model.candidates.pool import history_places, pool
 from online_model.candidates.queries import Floats, Ints, Queries
+from online_model.candidates.similarity import SIMILARITIES
 from online_model.candidates.trends import Trends
 from online_model.config import ModelConfig
 from online_model.protocol import State
@@ -34,6 +35,7 @@ SIGNALS = (
     "sitting_place",
     "in_history",
     "history_place",
+    *SIMILARITIES,
 )
 """What is known about a candidate, in the order of the columns."""
 
@@ -145,16 +147,19 @@ class Evidence:
         facts[:, 5] = np.log1p(queries.pauses)
         return Candidates(queries, rows, found.sources, signals, facts)
 
-    def complete(self, candidates: Candidates, scores: Floats) -> Examined:
+    def complete(self, candidates: Candidates, scores: Floats, similarities: Floats) -> Examined:
         """Add what the recurrent model says.
 
         Args:
             candidates: From `gather`.
             scores: Its scores of the candidates, anything beyond the last, float32 [n_queries, n_candidates].
+            similarities: Of the candidates' vectors to those of the sitting, anything beyond the last, float32
+                [n_queries, n_candidates, len(SIMILARITIES)].
         """
         rows, signals, facts = candidates.rows, candidates.signals, candidates.facts
         absent = rows < 0
         signals[..., 0] = np.where(absent, 0.0, scores)
+        signals[..., -len(SIMILARITIES) :] = np.where(absent[..., None], 0.0, similarities)
         # The retrieved stand first, in order; all others are somewhere behind them.
         ranks = np.minimum(np.arange(rows.shape[1]), self._n_neural)
         signals[..., 1] = np.where(absent, 0.0, -np.log1p(ranks))

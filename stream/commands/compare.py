@@ -104,7 +104,8 @@ def compare(
     """
     need_matplotlib("compare")
     how = reading(ctx.obj, key, session_gap, no_repeats, repeats, limit)
-    taking_part = entrants(ctx.obj, models, changes or [], seed)
+    given = {"repeats": how.repeats} | ({} if seed is None else {"seed": seed})
+    taking_part = entrants(ctx.obj, models, changes or [], given)
     wanted = None
     if grids or search is not None:
         if not 0 < search_share <= 1:

@@ -89,6 +89,7 @@ def replay(
     name = check_model("--model", default_model() if model is None else model)
     given = dict(parse_setting("--model-setting", pair) for pair in model_settings or [])
     given |= {option: value for option, value in (("seed", seed), ("hidden", hidden)) if value is not None}
+    given.setdefault("repeats", how.repeats)
     config = model_config(ctx.obj, given)
     steps, events = open_stream(ctx.obj, file, how, columns or [], time_unit, strict)
     outcome, watch = _run(name, config, steps, freeze_at, threads, how, details)

@@ -1,0 +1,44 @@
+"""How near a candidate's vector is to those of the items in the sitting: what no count can tell about rare items."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from online_model.candidates.queries import Floats, Ints, Queries
+
+SIMILARITIES = ("nearest_cosine", "last_cosine")
+_N_LAST = 10
+_TINY = 1e-6
+
+
+@torch.no_grad()
+def similarities(vectors: Tensor, queries: Queries, candidates: Ints) -> Floats:
+    """Compare candidates with the last items of each query's sitting.
+
+    Args:
+        vectors: Item vectors, float32 [n_items, hidden].
+        queries: None with an empty sitting.
+        candidates: Rows, -1 for none, int32 [n_queries, n_candidates].
+
+    Returns:
+        The highest cosine with the vectors of the last ten items, and that with the item that the user is on, float32
+        [n_queries, n_candidates, 2].
+    """
+    last = _last(queries)
+    there = torch.from_numpy(last >= 0).to(vectors.device)
+    visited = functional.normalize(vectors[torch.from_numpy(np.maximum(last, 0)).to(vectors.device)], dim=2)
+    proposed = vectors[torch.from_numpy(np.maximum(candidates, 0)).to(vectors.device)]
+    lengths = torch.linalg.vector_norm(proposed, dim=2, keepdim=True).clamp_(min=_TINY)
+    cosines = torch.bmm(proposed, visited.transpose(1, 2)).div_(lengths)
+    nearest = cosines.masked_fill(~there[:, None], -1.0).amax(2)
+    found: Floats = torch.stack([nearest, cosines[:, :, 0]], 2).cpu().numpy()
+    return found
+
+
+def _last(queries: Queries) -> Ints:
+    """The last items of each sitting, latest first, -1 beyond them, as wide as the longest."""
+    lengths = np.minimum(np.diff(queries.starts), _N_LAST)
+    back = np.arange(max(1, int(lengths.max(initial=1))))
+    places = np.where(back < lengths[:, None], queries.starts[1:, None] - 1 - back, len(queries.rows))
+    return np.append(queries.rows, np.int32(-1))[places].astype(np.int32)
