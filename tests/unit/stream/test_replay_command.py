@@ -156,7 +156,7 @@ WRONG = {
     "hidden": (["SHOP", "--hidden", "0"], "hidden must be an integer of at least 1, not 0"),
     "model": (["SHOP", "--model", "oracle"], "--model must be one of "),
     "both": (["SHOP", "--repeats", "--no-repeats"], "give one of them"),
-    "setting": (["SHOP", "--model-setting", "depth=3"], "there is no model setting 'depth'; there are encoder, hidden, "),
+    "setting": (["SHOP", "--model-setting", "depth=3"], "no model setting 'depth'; there are encoder, "),
     "no pair": (["SHOP", "--model-setting", "hidden"], "--model-setting must be NAME=VALUE, not 'hidden'"),
     "type": (["SHOP", "--model-setting", "hidden=wide"], "hidden must be an integer, not 'wide'"),
     "choice": (["SHOP", "--model-setting", "device=tpu"], "device must be one of auto, cpu, cuda, not 'tpu'"),
