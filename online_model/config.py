@@ -87,8 +87,8 @@ class ModelConfig:
     probation_share: float = 0.1
     popularity_half_life: float = 5_000.0
     ranking: Ranking = "network"
-    retrieved: int = 80
-    candidates: int = 160
+    retrieved: int = 50
+    candidates: int = 100
     neighbour_sittings: int = 131_072
     follower_slots: int = 64
     follower_half_life: float = 0.0

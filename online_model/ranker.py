@@ -153,21 +153,18 @@ class Ranker:
             ModelDiverged: The loss or a gradient is not finite.
         """
         signals, facts = torch.from_numpy(examined.signals), _facts(examined)
-        there = torch.from_numpy(self._rivals(examined, places))
-        target, importance = torch.from_numpy(places), torch.from_numpy(weights)
-        hits = (target >= 0).float()
-        scores = self._score(signals, facts).masked_fill(~there, _ABSENT)
-        importance_found = importance * hits
-        losses = functional.cross_entropy(scores, target.clamp(min=0), reduction="none")
-        losses = torch.where(target >= 0, losses, 0.0)
-        sharp = functional.cross_entropy(
-            scores.detach() * self._network.sharpness.exp(), target.clamp(min=0), reduction="none"
-        )
+        importance, hits = torch.from_numpy(weights), torch.from_numpy(places >= 0).float()
+        # Queries whose target is not among the candidates say nothing about their order.
+        lines = np.flatnonzero(places >= 0)
+        found_lines, target = torch.from_numpy(lines), torch.from_numpy(places[lines])
+        there = torch.from_numpy(self._rivals(examined, places)[lines])
+        scores = self._score(signals[found_lines], facts[found_lines]).masked_fill(~there, _ABSENT)
+        losses = functional.cross_entropy(scores, target, reduction="none")
+        sharp = functional.cross_entropy(scores.detach() * self._network.sharpness.exp(), target, reduction="none")
         chance = functional.binary_cross_entropy_with_logits(
             self._network.chance_found(facts), hits, weight=importance, reduction="sum"
         )
-        sharpened = (torch.where(target >= 0, sharp, 0.0) * importance_found).sum()
-        total = ((losses * importance_found).sum() + sharpened + chance) / self._norm
+        total = (((losses + sharp) * importance[found_lines]).sum() + chance) / self._norm
         names = dict(self._network.named_parameters())
         found = torch.autograd.grad(total, list(names.values()))
         if not bool(torch.stack([total.detach(), *(g.sum() for g in found)]).sum().isfinite()):
@@ -176,9 +173,8 @@ class Ranker:
         n_present, every = max(1, int((examined.rows >= 0).sum())), signals.flatten(0, 1)
         mean = every.sum(0) / n_present
         squares = torch.linalg.vector_norm(every, dim=0).square() / n_present
-        n_found = int(hits.sum())
         return RankingStep(
-            float(losses.detach().sum()) / n_found if n_found else None,
+            float(losses.detach().mean()) if len(lines) else None,
             dict(zip(names, found, strict=True)),
             mean,
             squares - mean * mean,

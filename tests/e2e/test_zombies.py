@@ -28,7 +28,11 @@ def test_a_zombie_overwrites_nothing_and_moves_no_offset(application, step):
             application.until_held_by("living")  # its session is over
             if step in ("publish", None):  # with a transaction open, the successor waits for what becomes of it
                 eventually(
-                    lambda: all(offset > before[p] for p, offset in application.committed().items()),
+                    # Asking what is committed may itself wait for an open transaction: all may be done by then.
+                    lambda: (
+                        all(offset > before[p] for p, offset in application.committed().items())
+                        or application.lag() == 0
+                    ),
                     lambda: f"commits by the successor:\n{application.logs()}",
                 )
             zombie.send(signal.SIGCONT)

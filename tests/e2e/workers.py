@@ -342,8 +342,13 @@ class Application:
     def until_learned(self):
         """Wait until a checkpoint holds every example that is in the log now."""
         log = TopicPartition(self.settings.training_examples_topic, 0)
-        end = self._consumer().get_watermark_offsets(log, timeout=20)[1]
+        end = eventually(lambda: self._watermarks(log), "the end of the examples")[1]
         eventually(lambda: self._learned_to() >= end, lambda: f"examples to {end} in a checkpoint:\n{self.logs()}")
+
+    def _watermarks(self, partition):
+        with suppress(KafkaException):  # a broker that is only just back
+            return self._consumer().get_watermark_offsets(partition, timeout=20)
+        return None
 
     def _learned_to(self):
         positions = [-1]
