@@ -86,18 +86,21 @@ def _products(hidden: Tensor, vectors: Tensor) -> Tensor:
     return torch.mm(hidden, vectors.t()) if hidden.dim() == 2 else pool(hidden @ vectors.t())
 
 
-def count_at_least(scores: Tensor, thresholds: Tensor) -> Tensor:
-    """Return how many scores of each row reach its threshold, int64 [batch].
+def count_at_least(scores: Tensor, thresholds: Tensor, lines: Tensor | None = None) -> Tensor:
+    """Return how many scores of each line reach its threshold, int64 [n_lines].
 
     Args:
         scores: [batch, n_items].
-        thresholds: [batch].
+        thresholds: [n_lines].
+        lines: Which lines of the scores, int64 [n_lines]; all of them by default.
     """
     if scores.device.type != "cpu":
-        return (scores >= thresholds[:, None]).sum(1)
-    # NumPy counts a row of truths several times faster than torch sums them.
-    rows = zip(scores.numpy(), thresholds.numpy(), strict=True)
-    return torch.tensor([int((row >= threshold).sum()) for row, threshold in rows], dtype=torch.int64)
+        return ((scores if lines is None else scores[lines]) >= thresholds[:, None]).sum(1)
+    # NumPy counts a line of truths several times faster than torch sums them.
+    every = scores.numpy()
+    chosen = range(len(every)) if lines is None else lines.tolist()
+    counts = [int((every[line] >= limit).sum()) for line, limit in zip(chosen, thresholds.numpy(), strict=True)]
+    return torch.tensor(counts, dtype=torch.int64)
 
 
 def _block_candidates(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

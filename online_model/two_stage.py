@@ -177,8 +177,9 @@ class TwoStageModel:
         self, examination: Examination, requests: Sequence[Request], lists: list[Retrieved], k: int
     ) -> list[Retrieved]:
         """Lists with more places than candidates go on in the order of the first stage."""
-        _, best = top_k(self._remaining(examination, requests), k)
-        rest = self._remaining(examination, requests).gather(1, best).cpu().numpy()
+        remaining = self._remaining(examination, requests)
+        _, best = top_k(remaining, k)
+        rest = remaining.gather(1, best).cpu().numpy()
         filled = []
         for found, rows, scores in zip(lists, best.cpu().numpy(), rest, strict=True):
             n = min(k - len(found.rows), int(np.isfinite(scores).sum()))
@@ -203,11 +204,9 @@ class TwoStageModel:
     def _remaining(self, examination: Examination, requests: Sequence[Request]) -> Tensor:
         """Neural scores of the catalogue, -inf for candidates and for what may not be listed; written in place."""
         catalogue, rows = examination.catalogue, examination.examined.rows
-        lines, places = np.nonzero(rows >= 0)
-        device = catalogue.device
-        catalogue[
-            torch.from_numpy(lines).to(device), torch.from_numpy(rows[lines, places]).to(device).long()
-        ] = -torch.inf
+        # The recurrent model proposes one at least: where there are no more candidates, it is wiped again.
+        columns = np.where(rows >= 0, rows, rows[:, :1])
+        catalogue.scatter_(1, torch.from_numpy(columns).to(catalogue.device).long(), -torch.inf)
         for line, request in enumerate(requests):
             for row in excluded_rows(self.recurrent.index, request):
                 catalogue[line, row] = -torch.inf
@@ -220,11 +219,12 @@ class TwoStageModel:
         lines = np.arange(len(rows))
         own = np.where(places >= 0, scores[lines, np.maximum(places, 0)], -np.inf)
         ranks = (scores >= own[:, None]).sum(1)
-        missed = places < 0
-        if missed.any():
-            thresholds = catalogue.gather(1, torch.from_numpy(rows[:, None]).to(catalogue.device).long())[:, 0].clone()
-            rest = count_at_least(self._remaining(examination, requests), thresholds).cpu().numpy()
-            ranks = np.where(missed, np.isfinite(scores).sum(1) + rest, ranks)
+        missed = np.flatnonzero(places < 0)
+        if len(missed):
+            among = torch.from_numpy(missed).to(catalogue.device)
+            thresholds = catalogue[among, torch.from_numpy(rows[missed]).to(catalogue.device).long()]
+            rest = count_at_least(self._remaining(examination, requests), thresholds, among).cpu().numpy()
+            ranks[missed] = np.isfinite(scores[missed]).sum(1) + rest
         found: list[int] = ranks.tolist()
         return found
 

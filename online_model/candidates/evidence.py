@@ -11,6 +11,7 @@ from online_model.candidates.neighbours import Neighbours
 from online_model.candidates.pairs import PairCounts
 from online_model.candidates.pool import history_places, pool
 from online_model.candidates.queries import Floats, Ints, Queries
+from online_model.candidates.scratch import Scratch
 from online_model.candidates.similarity import SIMILARITIES
 from online_model.candidates.trends import Trends
 from online_model.config import ModelConfig
@@ -91,6 +92,7 @@ class Evidence:
         self._pairs = PairCounts(config.follower_slots, config.follower_half_life)
         self._neighbours = Neighbours(config.neighbour_sittings) if config.neighbour_sittings else None
         self._trends = Trends()
+        self._scratch = Scratch()
 
     def gather(self, queries: Queries, retrieved: Ints, n_rows: int) -> Candidates:
         """Return the candidates of all sources with the signals of the counts.
@@ -113,7 +115,8 @@ class Evidence:
                 np.concatenate([top[:_N_POPULAR] for top in self._trends.tops(n_rows, _N_POPULAR)[:2]]), (n_queries, 1)
             ),
         ]
-        found = pool(proposals, n_rows, self._limit)
+        marks = self._scratch.of(n_rows)
+        found = pool(proposals, marks, self._limit)
         rows = found.rows
         absent = rows < 0
         signals = np.zeros((*rows.shape, len(SIGNALS)), np.float32)
@@ -121,14 +124,14 @@ class Evidence:
 
         currents = _currents(queries)
         totals = self._pairs.totals(currents)
-        known = pairs.look_up(rows, n_rows)
+        known = pairs.look_up(rows, marks)
         signals[..., 2] = _share(known[..., 0], totals[:, :1] + 2.0)
         signals[..., 3] = np.log1p(known[..., 0])
         signals[..., 4] = _share(known[..., 1], totals[:, 1:] + 1.0)
         signals[..., 5] = _share(known[..., 2], known[..., 2].sum(1, keepdims=True) + 1.0)
         signals[..., 6] = np.log1p(self._pairs.backwards(rows, currents))
         if near is not None:
-            like = near.look_up(rows, n_rows)
+            like = near.look_up(rows, marks)
             sums = like.sum(1, keepdims=True)
             signals[..., 7:9] = _share(like, sums + 1e-6)
             facts[:, 2] = np.log1p(sums[:, 0, 0])

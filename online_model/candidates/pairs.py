@@ -9,6 +9,7 @@ import torch
 from numba import njit
 
 from online_model.candidates.queries import Floats, Ints, Occurrences, Offsets, Queries
+from online_model.candidates.scratch import Marks, Scratch
 from online_model.candidates.sparse import SparseScores
 from online_model.protocol import State
 from online_model.vocabulary import Rows
@@ -49,12 +50,14 @@ class PairCounts:
         """
         self._n_slots = n_slots
         self._keep = np.float32(0.5 ** (1.0 / half_life)) if half_life else np.float32(1.0)
+        self._scratch = Scratch()
         self._allocate(1024)
 
     def score(self, queries: Queries) -> SparseScores:
         """Return what came after the items of each query; see `CandidateSource`."""
         self.reserve(int(queries.rows.max(initial=-1)) + 1)
-        return SparseScores(*_score(queries.starts, queries.rows, self._ids, self._weights, self._generations))
+        marks = self._scratch.of(len(self._ids))
+        return SparseScores(*_score(queries.starts, queries.rows, self._ids, self._weights, self._generations, marks))
 
     def totals(self, rows: Ints) -> Floats:
         """Return how much has been counted after each row, float32 [n, 2]: directly, by rules; 0 for row -1."""
@@ -188,7 +191,7 @@ def _fold(
 
 @njit(cache=True, nogil=True)
 def _score(
-    starts: Offsets, rows: Ints, ids: Ints, weights: Floats, generations: Ints
+    starts: Offsets, rows: Ints, ids: Ints, weights: Floats, generations: Ints, marks: Marks
 ) -> tuple[Offsets, Ints, npt.NDArray[np.float32]]:
     n_queries, n_slots = len(starts) - 1, ids.shape[1]
     room = 0
@@ -197,9 +200,6 @@ def _score(
     found = np.empty(room, np.int32)
     values = np.zeros((room, 3), np.float32)
     ends = np.zeros(n_queries + 1, np.int64)
-    # Where a row already stands in `found`, and for which query: nothing has to be wiped between queries.
-    places = np.zeros(len(ids), np.int64)
-    owners = np.full(len(ids), -1, np.int64)
     size = 0
     for query in range(n_queries):
         first, end = starts[query], starts[query + 1]
@@ -211,16 +211,18 @@ def _score(
                 follower = name & _ROW_MASK
                 if name < 0 or (name >> _ROW_BITS) != generations[follower]:
                     continue
-                if owners[follower] != query:
-                    owners[follower], places[follower] = query, size
+                if marks[follower] == 0:
                     found[size] = follower
                     size += 1
-                at = places[follower]
+                    marks[follower] = size
+                at = marks[follower] - 1
                 if distance == 1:
                     values[at, 0] = weights[row, slot, 0]
                     values[at, 1] = weights[row, slot, 1]
                 values[at, 2] += fade * weights[row, slot, 1]
             fade *= np.float32(_FADE)
+        for at in range(ends[query], size):
+            marks[found[at]] = 0
         ends[query + 1] = size
     return ends, found[:size].copy(), values[:size].copy()
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from numba import njit
 
 from online_model.candidates.queries import Ints, Offsets, Queries
+from online_model.candidates.scratch import Marks
 
 Places = npt.NDArray[np.int8]
 
@@ -26,17 +27,17 @@ class Pool:
     sources: Places
 
 
-def pool(proposals: Sequence[Ints], n_rows: int, limit: int) -> Pool:
+def pool(proposals: Sequence[Ints], marks: Marks, limit: int) -> Pool:
     """Merge proposals.
 
     Args:
         proposals: Rows of each source, best first, -1 for none, int32 [n_queries, any] each.
-        n_rows: Rows that exist.
+        marks: Zeros, one for each row that exists; zeros again afterwards.
         limit: Candidates of one query at most; later proposals are cut.
     """
     ranks = np.concatenate([np.arange(proposal.shape[1]) for proposal in proposals]).astype(np.int32)
     numbers = np.repeat(np.arange(len(proposals)), [proposal.shape[1] for proposal in proposals]).astype(np.int8)
-    rows, sources, widest = _merge(np.concatenate(proposals, axis=1), numbers, ranks, n_rows, limit)
+    rows, sources, widest = _merge(np.concatenate(proposals, axis=1), numbers, ranks, marks, limit)
     return Pool(np.ascontiguousarray(rows[:, :widest]), np.ascontiguousarray(sources[:, :widest]))
 
 
@@ -54,13 +55,11 @@ def history_places(queries: Queries, candidates: Ints) -> Ints:
 
 
 @njit(cache=True, nogil=True)
-def _merge(proposed: Ints, numbers: Places, ranks: Ints, n_rows: int, limit: int) -> tuple[Ints, Places, int]:
+def _merge(proposed: Ints, numbers: Places, ranks: Ints, marks: Marks, limit: int) -> tuple[Ints, Places, int]:
     n_queries, n_proposed = proposed.shape
     rows = np.full((n_queries, limit), -1, np.int32)
     sources = np.full((n_queries, limit), -1, np.int8)
     best = np.zeros(limit, np.int32)
-    places = np.zeros(n_rows, np.int32)
-    owners = np.full(n_rows, -1, np.int32)
     widest = 1
     for query in range(n_queries):
         size = 0
@@ -68,15 +67,17 @@ def _merge(proposed: Ints, numbers: Places, ranks: Ints, n_rows: int, limit: int
             row = proposed[query, column]
             if row < 0:
                 continue
-            if owners[row] == query:
-                place = places[row]
+            if marks[row] > 0:
+                place = marks[row] - 1
                 if ranks[column] < best[place]:
                     best[place] = ranks[column]
                     sources[query, place] = numbers[column]
             elif size < limit:
-                owners[row], places[row] = query, size
+                marks[row] = size + 1
                 rows[query, size], sources[query, size], best[size] = row, numbers[column], ranks[column]
                 size += 1
+        for place in range(size):
+            marks[rows[query, place]] = 0
         widest = max(widest, size)
     return rows, sources, widest
 

@@ -27,13 +27,19 @@ def similarities(vectors: Tensor, queries: Queries, candidates: Ints) -> Floats:
     """
     last = _last(queries)
     there = torch.from_numpy(last >= 0).to(vectors.device)
-    visited = functional.normalize(vectors[torch.from_numpy(np.maximum(last, 0)).to(vectors.device)], dim=2)
-    proposed = vectors[torch.from_numpy(np.maximum(candidates, 0)).to(vectors.device)]
+    visited = functional.normalize(_taken(vectors, last), dim=2)
+    proposed = _taken(vectors, candidates)
     lengths = torch.linalg.vector_norm(proposed, dim=2, keepdim=True).clamp_(min=_TINY)
     cosines = torch.bmm(proposed, visited.transpose(1, 2)).div_(lengths)
     nearest = cosines.masked_fill(~there[:, None], -1.0).amax(2)
     found: Floats = torch.stack([nearest, cosines[:, :, 0]], 2).cpu().numpy()
     return found
+
+
+def _taken(vectors: Tensor, rows: Ints) -> Tensor:
+    """The vectors of rows, any vector for row -1, [*rows.shape, hidden]."""
+    flat = torch.from_numpy(np.maximum(rows, 0).ravel()).to(vectors.device)
+    return vectors.index_select(0, flat).view(*rows.shape, -1)
 
 
 def _last(queries: Queries) -> Ints:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from numba import njit
 
 from online_model.candidates.queries import Floats, Ints, Offsets
+from online_model.candidates.scratch import Marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +31,17 @@ class SparseScores:
         """
         return _best(self.starts, self.rows, self.values, column, n)
 
-    def look_up(self, candidates: Ints, n_rows: int) -> Floats:
+    def look_up(self, candidates: Ints, marks: Marks) -> Floats:
         """Return the values of candidates, 0 for those that the source does not know.
 
         Args:
             candidates: Rows, -1 for none, int32 [n_queries, n_candidates].
-            n_rows: Rows that exist.
+            marks: Zeros, one for each row that exists; zeros again afterwards.
 
         Returns:
             float32 [n_queries, n_candidates, n_signals].
         """
-        return _look_up(self.starts, self.rows, self.values, candidates, n_rows)
+        return _look_up(self.starts, self.rows, self.values, candidates, marks)
 
 
 @njit(cache=True, nogil=True)
@@ -66,20 +67,18 @@ def _best(starts: Offsets, rows: Ints, values: Floats, column: int, n: int) -> I
 
 
 @njit(cache=True, nogil=True)
-def _look_up(starts: Offsets, rows: Ints, values: Floats, candidates: Ints, n_rows: int) -> npt.NDArray[np.float32]:
+def _look_up(starts: Offsets, rows: Ints, values: Floats, candidates: Ints, marks: Marks) -> npt.NDArray[np.float32]:
     n_queries, n_candidates = candidates.shape
     n_signals = values.shape[1]
     found = np.zeros((n_queries, n_candidates, n_signals), np.float32)
-    # Where each row stands among those known for the query at hand; wiped after each query.
-    places = np.full(n_rows, -1, np.int64)
     for query in range(n_queries):
         for at in range(starts[query], starts[query + 1]):
-            places[rows[at]] = at
+            marks[rows[at]] = at + 1
         for column in range(n_candidates):
             row = candidates[query, column]
-            if row >= 0 and places[row] >= 0:
+            if row >= 0 and marks[row] > 0:
                 for signal in range(n_signals):
-                    found[query, column, signal] = values[places[row], signal]
+                    found[query, column, signal] = values[marks[row] - 1, signal]
         for at in range(starts[query], starts[query + 1]):
-            places[rows[at]] = -1
+            marks[rows[at]] = 0
     return found
