@@ -71,8 +71,8 @@ class ModelConfig:
     negatives: int = 2048
     learning_rate: float = 0.08
     dense_learning_rate: float = 0.1
-    row_half_life: float = 0.0
-    dense_half_life: float = 0.0
+    row_half_life: float = 3_000.0
+    dense_half_life: float = 3_000.0
     rate_floor: float = 0.0
     drift_forget: float = 0.0
     score_regularisation: float = 1.5
@@ -91,7 +91,7 @@ class ModelConfig:
     candidates: int = 100
     neighbour_sittings: int = 131_072
     follower_slots: int = 64
-    follower_half_life: float = 0.0
+    follower_half_life: float = 500.0
     ranking_hidden: int = 32
     ranking_learning_rate: float = 0.002
     seed: int = 1
