@@ -167,12 +167,13 @@ class Ranker:
         total = (((losses + sharp) * importance[found_lines]).sum() + chance) / self._norm
         names = dict(self._network.named_parameters())
         found = torch.autograd.grad(total, list(names.values()))
-        if not bool(torch.stack([total.detach(), *(g.sum() for g in found)]).sum().isfinite()):
-            raise ModelDiverged(f"ranking loss {float(total.detach())} over {len(places)} queries: not finite")
         # Signals beyond the last candidate are 0.
         n_present, every = max(1, int((examined.rows >= 0).sum())), signals.flatten(0, 1)
         mean = every.sum(0) / n_present
         squares = torch.linalg.vector_norm(every, dim=0).square() / n_present
+        # What signals look like is learned from all queries, the loss only from those whose target was found.
+        if not bool(torch.stack([total.detach(), squares.sum(), *(g.sum() for g in found)]).sum().isfinite()):
+            raise ModelDiverged(f"ranking loss {float(total.detach())} over {len(places)} queries: it, a gradient or a signal is not finite")
         return RankingStep(
             float(losses.detach().mean()) if len(lines) else None,
             dict(zip(names, found, strict=True)),
