@@ -173,7 +173,10 @@ class Ranker:
         squares = torch.linalg.vector_norm(every, dim=0).square() / n_present
         # What signals look like is learned from all queries, the loss only from those whose target was found.
         if not bool(torch.stack([total.detach(), squares.sum(), *(g.sum() for g in found)]).sum().isfinite()):
-            raise ModelDiverged(f"ranking loss {float(total.detach())} over {len(places)} queries: it, a gradient or a signal is not finite")
+            raise ModelDiverged(
+                f"ranking loss {float(total.detach())} over {len(places)} queries: "
+                "it, a gradient or a signal is not finite"
+            )
         return RankingStep(
             float(losses.detach().mean()) if len(lines) else None,
             dict(zip(names, found, strict=True)),
