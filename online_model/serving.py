@@ -86,10 +86,11 @@ class ServingModel:
                 since; it comes from another run or size of model. A full update may come from another run and time.
         """
         self._refuse_unfit(update)
-        _refuse_non_finite(update)
         if update.full:
-            self._build(update)
+            # Built aside: where a part of it does not fit, this copy goes on as it is.
+            self.__dict__.update(ServingModel(update).__dict__)
         else:
+            _refuse_non_finite(update)
             self._write(update)
 
     def state(self) -> State:
