@@ -146,7 +146,7 @@ class Evidence:
 
         facts[:, :2] = np.log1p(totals)
         facts[:, 3] = np.log(np.maximum(np.diff(queries.starts), 1))
-        facts[:, 4] = np.log1p(self._trends.look_up(currents)[:, 1])
+        facts[:, 4] = np.where(currents >= 0, np.log1p(self._trends.look_up(currents)[:, 1]), 0.0)
         facts[:, 5] = np.log1p(queries.pauses)
         return Candidates(queries, rows, found.sources, signals, facts)
 

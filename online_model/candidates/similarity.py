@@ -18,12 +18,12 @@ def similarities(vectors: Tensor, queries: Queries, candidates: Ints) -> Floats:
 
     Args:
         vectors: Item vectors, float32 [n_items, hidden].
-        queries: None with an empty sitting.
+        queries: Whose sittings.
         candidates: Rows, -1 for none, int32 [n_queries, n_candidates].
 
     Returns:
-        The highest cosine with the vectors of the last ten items, and that with the item that the user is on, float32
-        [n_queries, n_candidates, 2].
+        The highest cosine with the vectors of the last ten items, and that with the item that the user is on; 0 where
+        the sitting is empty; float32 [n_queries, n_candidates, 2].
     """
     last = _last(queries)
     there = torch.from_numpy(last >= 0).to(vectors.device)
@@ -32,7 +32,7 @@ def similarities(vectors: Tensor, queries: Queries, candidates: Ints) -> Floats:
     lengths = torch.linalg.vector_norm(proposed, dim=2, keepdim=True).clamp_(min=_TINY)
     cosines = torch.bmm(proposed, visited.transpose(1, 2)).div_(lengths)
     nearest = cosines.masked_fill(~there[:, None], -1.0).amax(2)
-    found: Floats = torch.stack([nearest, cosines[:, :, 0]], 2).cpu().numpy()
+    found: Floats = (torch.stack([nearest, cosines[:, :, 0]], 2) * there[:, :1, None]).cpu().numpy()
     return found
 
 

@@ -65,3 +65,9 @@ def test_vectors_are_left_untouched():
     before = VECTORS.clone()
     compared([[0, 1], [2]], [[1, 2], [3, -1]])
     assert VECTORS.equal(before)
+
+
+def test_an_empty_sitting_is_near_nothing():
+    found = compared([[], [3]], [[0, 1, -1], [3, 4, 5]])
+    assert not found[0].any()
+    np.testing.assert_allclose(found[1:], compared([[3]], [[3, 4, 5]]), atol=1e-6)
