@@ -59,7 +59,7 @@ def source(examined: Examined, line: int, row: int) -> str:
 @pytest.fixture
 def evidence(config) -> Evidence:
     """Two people went 0, 1, 2; one 0, 3; rows 4 and 5 were only seen alone; 6 and more never."""
-    evidence = Evidence(replace(config, retrieved=2, candidates=20))
+    evidence = Evidence(replace(config, retrieved=2, candidates=20, follower_half_life=0.0))
     for start in (0, 100_000):
         evidence.fold(came((context(start=start), 0), (context(0, start=start), 1), (context(0, 1, start=start), 2)))
     evidence.fold(came((context(0, start=200_000), 3), (context(), 4), (context(), 5), (context(), 4)))
