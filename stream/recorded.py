@@ -35,6 +35,7 @@ class Reading:
     no_repeats: bool
     limit: int | None
     repeats: bool = False
+    by: str | None = None
 
     @property
     def served(self) -> bool:
@@ -78,7 +79,7 @@ def open_stream(
         columns[field] = column
     roles = {name: (behavior.name, behavior.role) for name, behavior in behavior_table(settings.behaviors).items()}
     try:
-        events = EventFile(file, columns=columns, key=reading.key, unit=unit.value, strict=strict)
+        events = EventFile(file, columns=columns, key=reading.key, unit=unit.value, strict=strict, group=reading.by)
     except StreamError as error:
         raise StartupError(str(error)) from error
     gap_ms = None if reading.session_gap is None else round(reading.session_gap * 1000)

@@ -1,13 +1,14 @@
 """What a replay says at its end: figures for programs, a table and a picture for people."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from online_model.evaluation.metrics import Accuracy
+from online_model.evaluation.metrics import Accuracy, GroupAccuracy, by_group
 from online_model.evaluation.plots import draw_course
 from online_model.evaluation.prequential import Outcome
 from online_model.evaluation.summary import at_json, model_figures
@@ -50,6 +51,8 @@ class ReplayReport:
                 "live": _accuracy(comparison.live),
                 "frozen": _accuracy(comparison.frozen),
             }
+        if self.settings.get("by") is not None:
+            figures["by"] = [asdict(group) for group in self._groups()]
         if self.watch is not None:
             figures["details"] = model_figures(self.watch, "model", self.outcome.ranks)
         return figures
@@ -83,8 +86,32 @@ class ReplayReport:
             table.add_row(name, f"{accuracy.scored:,}", _figure(accuracy.recall), _figure(accuracy.mrr), last)
         console = Console()
         console.print(table)
+        if self.settings.get("by") is not None:
+            console.print(self._table_by_group())
         per_second = outcome.events / outcome.seconds if outcome.seconds else 0.0
         console.print(f"{outcome.events:,} events in {outcome.seconds:.1f} s ({per_second:,.0f} a second)")
+
+    def _groups(self) -> list[GroupAccuracy]:
+        return by_group(self.outcome.ranks, self.outcome.groups)
+
+    def _table_by_group(self) -> Table:
+        table = Table(str(self.settings["by"]), "scored", "recall@20", "MRR@20", "seen before", "recall@20", "MRR@20")
+        groups = self._groups()
+        for group in groups:
+            known = (f"{group.seen:,}", _figure(group.recall_seen), _figure(group.mrr_seen))
+            table.add_row(group.name, f"{group.scored:,}", _figure(group.recall), _figure(group.mrr), *known)
+        seen = [group for group in groups if group.seen]
+        means = [_mean(group.recall for group in groups), _mean(group.mrr for group in groups)]
+        means_seen = [_mean(group.recall_seen for group in seen), _mean(group.mrr_seen for group in seen)]
+        table.add_section()
+        table.add_row(f"mean of {len(groups)}", "", *map(_figure, means), "", *map(_figure, means_seen))
+        return table
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are there."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
 
 
 def _accuracy(accuracy: Accuracy) -> dict[str, object]:

@@ -145,3 +145,46 @@ def _gains(ranks: Ranks) -> npt.NDArray[np.float64]:
 
 def _mean(values: npt.NDArray[np.float64]) -> float | None:
     return float(values.mean()) if len(values) else None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAccuracy:
+    """How well the targets of one part of a stream were ranked.
+
+    Attributes:
+        name: Of the part.
+        scored: Events that were.
+        recall: Share of them whose target was among the first 20.
+        mrr: Mean of 1 / rank, 0 beyond 20.
+        seen: Those of them whose target the stream had brought before.
+        recall_seen: As `recall`, of these alone; None where there is none.
+        mrr_seen: As `mrr`, of these alone.
+    """
+
+    name: str
+    scored: int
+    recall: float
+    mrr: float
+    seen: int
+    recall_seen: float | None
+    mrr_seen: float | None
+
+
+def by_group(ranks: Ranks, groups: Sequence[str]) -> list[GroupAccuracy]:
+    """Return the accuracy of each group, in the order in which they first come.
+
+    Args:
+        ranks: 1-based, 0 for a target that the stream had not brought before.
+        groups: Of each of them.
+    """
+    names = dict.fromkeys(groups)
+    numbers = {name: number for number, name in enumerate(names)}
+    places = np.array([numbers[group] for group in groups], np.int64)
+    found = []
+    for name, number in numbers.items():
+        own = ranks[places == number]
+        seen = own[own > 0]
+        whole = float(hits_of(own).mean()), float(reciprocals_of(own).mean())
+        known = _mean(hits_of(seen)), _mean(reciprocals_of(seen))
+        found.append(GroupAccuracy(name, len(own), *whole, len(seen), *known))
+    return found

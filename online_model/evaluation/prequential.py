@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from online_model.evaluation.batches import Batch, Batches
 from online_model.evaluation.contestant import Contestant
@@ -52,6 +52,7 @@ class Outcome:
         comparison: With a frozen copy, where one was asked for.
         seconds: How long it took, reading included.
         ranks: Of the scored events' targets, in order.
+        groups: What the scored events' figures are told by, in the same order.
     """
 
     events: int
@@ -60,6 +61,7 @@ class Outcome:
     comparison: Comparison | None
     seconds: float
     ranks: Ranks
+    groups: list[str] = field(default_factory=list)
 
 
 class Prequential:
@@ -96,6 +98,7 @@ class Prequential:
         self._frozen_after = 0
         self._paired_log, self._frozen_log = RankLog(), RankLog()
         self._unscored: Counter[str] = Counter()
+        self._groups: list[str] = []
         self._n_events = 0
 
     def run(self, steps: Iterable[Step], on_batch: Callable[[int], None] = lambda n_events: None) -> Outcome:
@@ -121,6 +124,7 @@ class Prequential:
             self._compare(),
             time.perf_counter() - begin,
             self._live.log.ranks(),
+            self._groups,
         )
 
     def _take(self, batch: Batch) -> None:
@@ -129,6 +133,7 @@ class Prequential:
         answers = self._live.take(batch)
         if self._watch is not None:
             self._watch.note(batch, {self._live.name: answers})
+        self._groups.extend(batch.steps[place].group for place in batch.scored)
         if self._frozen is not None:
             frozen = self._frozen.rank(batch.requests, batch.targets)
             for place, rank, rank_frozen in zip(batch.scored, answers.ranks, frozen, strict=True):

@@ -23,12 +23,14 @@ class Step:
         unscored: Why it is not scored; None when it is.
         key: Whose sequence it is.
         visit: What it adds to that sequence; None where it adds nothing.
+        group: What figures are told by.
     """
 
     example: Example
     unscored: Unscored | None
     key: str = ""
     visit: Visit | None = None
+    group: str = ""
 
     def context_after(self) -> Context:
         """Return what the next list of this sequence is made from.
@@ -103,6 +105,7 @@ class Sequences:
             _unscored(role, visits, sitting, repeat),
             event.key,
             visit,
+            event.group,
         )
         if visit is not None:
             self._visit(event.key, visit)

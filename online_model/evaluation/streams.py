@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -35,6 +36,7 @@ class StreamEvent:
         item: The item; None where the event concerns none.
         behavior: What was done, as the file says it.
         time: Milliseconds since the epoch.
+        group: Value of the column that figures are told by; empty where there is none.
     """
 
     line: int
@@ -42,6 +44,7 @@ class StreamEvent:
     item: str | None
     behavior: str
     time: int
+    group: str = ""
 
 
 @dataclass(slots=True)
@@ -73,6 +76,7 @@ class EventFile:
         key: str = "user_id",
         unit: TimeUnit = "auto",
         strict: bool = False,
+        group: str | None = None,
     ) -> None:
         """Open the file far enough to know its columns and its unit of time.
 
@@ -82,6 +86,7 @@ class EventFile:
             key: The field or column that sequences are kept for.
             unit: What numbers in the time column count; "auto" tells by their size.
             strict: Stop at the first broken line instead of skipping it.
+            group: A column that figures are told by.
 
         Raises:
             StreamError: The file cannot be read, lacks a column, or does not tell its unit of time.
@@ -96,6 +101,8 @@ class EventFile:
         self._json = _is_json(path)
         self._columns = {name: columns.get(name, name) for name in FIELDS}
         self._columns["user_id"] = self._columns.get(key, key)
+        if group is not None:
+            self._columns["group"] = group
         self.unit: Literal["s", "ms"] = self._guess_unit() if unit == "auto" else unit
 
     def read(self) -> Iterator[StreamEvent]:
@@ -128,7 +135,7 @@ class EventFile:
             self.bad.first.append(message)
 
     def _lines(self) -> Iterator[tuple[int, list[object] | str]]:
-        """Numbers and the four values of each line, or what is wrong with it."""
+        """Numbers and the values of each line, or what is wrong with it."""
         try:
             with _open(self.path) as file:
                 yield from self._json_lines(file) if self._json else self._csv_lines(file)
@@ -195,13 +202,14 @@ class EventFile:
 
 
 def _event(number: int, values: list[object], scale: float) -> StreamEvent:
-    key, item, behavior, time = values
+    key, item, behavior, time, *group = values
     return StreamEvent(
         number,
         _text(key, "user_id"),
         None if item is None or item == "" else _text(item, "item_id"),
         _text(behavior, "behavior"),
         _milliseconds(time, scale),
+        sys.intern(str(group[0])) if group else "",
     )
 
 

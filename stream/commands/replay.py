@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,6 +62,9 @@ def replay(
     freeze_at: Annotated[
         float | None, typer.Option(metavar="SHARE", help="compare with a copy that stops learning there, such as 0.5")
     ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="figures for each value of a column, and their mean")
+    ] = None,
     details: Annotated[
         bool, typer.Option("--details", help="make a list for every scored event, and put all figures into --json")
     ] = False,
@@ -85,7 +88,7 @@ def replay(
     if freeze_at is not None and not 0 < freeze_at < 1:
         raise StartupError(f"--freeze-at must be a share above 0 and below 1, not {freeze_at:g}")
     _check_outputs(json_path, plot)
-    how = reading(ctx.obj, key, session_gap, no_repeats, repeats, limit)
+    how = replace(reading(ctx.obj, key, session_gap, no_repeats, repeats, limit), by=by)
     name = check_model("--model", default_model() if model is None else model)
     given = dict(parse_setting("--model-setting", pair) for pair in model_settings or [])
     given |= {option: value for option, value in (("seed", seed), ("hidden", hidden)) if value is not None}

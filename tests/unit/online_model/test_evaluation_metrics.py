@@ -10,7 +10,7 @@ from online_model.evaluation.bootstrap import paired_bootstrap
 from online_model.evaluation.calibration import N_BINS, calibration
 from online_model.evaluation.folds import folds
 from online_model.evaluation.heads import mean_squared_error, pr_auc, roc_auc, root_mean_squared_error
-from online_model.evaluation.metrics import RankLog, cutoffs
+from online_model.evaluation.metrics import RankLog, by_group, cutoffs
 
 
 def test_figures_at_cutoffs_by_hand():
@@ -23,6 +23,15 @@ def test_figures_at_cutoffs_by_hand():
     gains = [1, 1 / math.log2(3), 1 / math.log2(7), 1 / math.log2(16)]
     assert [found[k].ndcg for k in (1, 5, 10, 20)] == pytest.approx([sum(gains[: n + 1]) / 6 for n in range(4)])
     assert (log.accuracy(6).recall, log.accuracy(6).mrr) == (found[20].recall, found[20].mrr)
+
+
+def test_groups_are_told_apart_and_targets_seen_before_are_told_alone():
+    late, early = by_group(np.array([1, 0, 4, 0, 21]), ["late", "early", "late", "early", "late"])
+    assert (late.name, late.scored, late.seen) == ("late", 3, 3)
+    assert late.recall == late.recall_seen == pytest.approx(2 / 3)
+    assert late.mrr == late.mrr_seen == pytest.approx((1 + 1 / 4) / 3)
+    assert (early.name, early.scored, early.recall, early.mrr) == ("early", 2, 0, 0)
+    assert (early.seen, early.recall_seen, early.mrr_seen) == (0, None, None)
 
 
 def test_no_events_have_no_figures():

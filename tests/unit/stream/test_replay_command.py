@@ -176,6 +176,27 @@ def test_what_a_user_can_mend_is_one_line(run, shop, monkeypatch, tmp_path, case
     assert "\n" not in str(result.exception)
 
 
+def test_figures_by_a_column(run, tmp_path):
+    lines = ["user_id,item_id,timestamp,week"]
+    for turn in range(8):  # a and b follow each other, one new item comes in the second half
+        lines += [f"u{turn},{item},{turn * 10 + place},{turn // 4 + 1}" for place, item in enumerate("ab")]
+    lines.append("u7,c,79,2")
+    path = tmp_path / "weeks.csv"
+    path.write_text("\n".join(lines))
+    options = (path, "--no-repeats", "--by", "week", "--model", "markov", "--model-setting", "batch_size=1")
+    first, second = figures(run(*options, "--json", "-"))["by"]
+    assert (first["name"], first["scored"], first["seen"], first["recall"]) == ("1", 4, 3, 0.75)
+    assert (second["name"], second["scored"], second["seen"], second["recall"]) == ("2", 5, 4, 0.8)
+    assert first["recall_seen"] == second["recall_seen"] == 1
+    table = run(*options).stdout
+    assert "week" in table
+    assert "mean of 2" in table
+    assert "0.7750" in table
+    missing = run(path, "--by", "month")
+    assert isinstance(missing.exception, StartupError)
+    assert "has no column month" in str(missing.exception)
+
+
 def test_unknown_behaviours_are_told_by_line(run, tmp_path):
     path = tmp_path / "e.csv"
     path.write_text("user_id,item_id,behavior,timestamp\nu,i,click,1\nu,j,hover,2\nu,k,click,3\n")
