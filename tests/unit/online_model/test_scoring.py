@@ -52,3 +52,11 @@ def test_ties_count():
     scores = torch.tensor([[3.0, 1.0, 3.0, 2.0], [0.0, 0.0, 0.0, -torch.inf]])
     assert count_at_least(scores, torch.tensor([3.0, 0.0])).tolist() == [2, 3]
     assert count_at_least(scores, torch.tensor([2.0, 5.0])).tolist() == [3, 0]
+
+
+def test_ties_count_in_some_lines_alone():
+    scores = torch.tensor([[3.0, 1.0, 3.0, 2.0], [0.0, 0.0, 0.0, -torch.inf], [5.0, 5.0, 5.0, 5.0]])
+    for lines, limits, expected in (([2, 0], [5.0, 2.0], [4, 3]), ([1, 1], [0.0, 1.0], [3, 0]), ([], [], [])):
+        found = count_at_least(scores, torch.tensor(limits), torch.tensor(lines, dtype=torch.int64))
+        assert found.tolist() == expected
+        assert found.dtype == torch.int64
