@@ -8,7 +8,7 @@ from torch import Tensor
 
 from online_model.births import first_vectors
 from online_model.candidates.folds import Fold
-from online_model.candidates.queries import Occurrences, queries, visit_keys
+from online_model.candidates.queries import occurrences
 from online_model.config import ModelConfig
 from online_model.drift import DriftWatch
 from online_model.lessons import TARGETS, Lessons, check, read
@@ -212,19 +212,9 @@ class OnlineLearner:
         self._recurrent.counts.sight(sighted)
         self._touch(sighted)
         if self._model.ranks:
-            self._fold(Fold(np.zeros(0, np.int64), self._occurrences(examples)))
-
-    def _occurrences(self, examples: Sequence[Example]) -> Occurrences:
-        taken = [example for example in examples if example.role in TARGETS]
-        rows = self._vocabulary.index.rows
-        items = np.array([rows.get(example.item or "", -1) for example in taken], np.int32)
-        times = np.array([example.context.now for example in taken], np.int64)
-        return Occurrences(
-            queries([example.context for example in taken], lambda item: rows.get(item, -1)),
-            items,
-            visit_keys(items.astype(np.int64), times),
-            np.array([example.weight for example in taken], np.float32),
-        )
+            taken = [example for example in examples if example.role in TARGETS]
+            index = self._vocabulary.index.rows
+            self._fold(Fold(np.zeros(0, np.int64), occurrences(taken, lambda item: index.get(item, -1))))
 
     def _fold(self, fold: Fold) -> None:
         if self._model.ranks:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from online_model.candidates.queries import Floats, Ints, Occurrences, Queries, queries, visit_keys
+from online_model.candidates.queries import Floats, Ints, occurrences, queries
 from online_model.candidates.source import CandidateSource
 from online_model.config import ModelConfig
 from online_model.lessons import TARGETS, check
 from online_model.popular import Retrieved, excluded_rows, present
-from online_model.protocol import Context, Example, LearnReport, Ranked, Request, State
+from online_model.protocol import Example, LearnReport, Ranked, Request, State
 from online_model.sightings import Sightings
 from online_model.states import check_kind, missing_parts_named
 
@@ -87,11 +87,11 @@ class SourceLearner:
         plan = self._sightings.learn(examples)
         self._source.forget(np.fromiter(plan.evicted.values(), np.int64))
         taken = [example for example in examples if example.role in TARGETS]
-        occurrences = self._occurrences(taken)
+        happened = occurrences(taken, self._row)
         if taken:
-            self._source.fold(occurrences)
-        lengths = np.diff(occurrences.queries.starts)
-        n_lessons = int(((occurrences.items >= 0) & (occurrences.weights > 0) & (lengths > 0)).sum())
+            self._source.fold(happened)
+        lengths = np.diff(happened.queries.starts)
+        n_lessons = int(((happened.items >= 0) & (happened.weights > 0) & (lengths > 0)).sum())
         return LearnReport(len(examples), n_lessons, None, len(plan.births), self.n_items)
 
     def state(self) -> State:
@@ -115,25 +115,13 @@ class SourceLearner:
             self._source.load_state(State(parts, facts))
         self._sightings = sightings
 
-    def _queries(self, contexts: Sequence[Context]) -> Queries:
-        rows = self._sightings.vocabulary.index.rows
-        return queries(contexts, lambda item: rows.get(item, -1))
-
-    def _occurrences(self, examples: Sequence[Example]) -> Occurrences:
-        rows = self._sightings.vocabulary.index.rows
-        items = np.array([rows.get(example.item or "", -1) for example in examples], np.int32)
-        times = np.array([example.context.now for example in examples], np.int64)
-        return Occurrences(
-            self._queries([example.context for example in examples]),
-            items,
-            visit_keys(items.astype(np.int64), times),
-            np.array([example.weight for example in examples], np.float32),
-        )
+    def _row(self, item: str) -> int:
+        return self._sightings.vocabulary.index.rows.get(item, -1)
 
     def _known(self, requests: Sequence[Request]) -> list[_Known]:
         if not requests:
             return []
-        found = self._source.score(self._queries([request.context for request in requests]))
+        found = self._source.score(queries([request.context for request in requests], self._row))
         scores = found.values @ self._signals
         index, weights = self._sightings.vocabulary.index, self._sightings.counts.weights(self.n_items)
         known = []

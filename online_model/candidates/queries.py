@@ -7,7 +7,7 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from online_model.protocol import Context, Visit
+from online_model.protocol import Context, Example, Visit
 
 Ints = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
@@ -81,6 +81,18 @@ def queries(contexts: Sequence[Context], row: Callable[[str], int]) -> Queries:
     older_starts, older_rows = _joined(older)
     visits = visit_keys(np.array(last_rows, np.int64), np.array(last_times, np.int64))
     return Queries(starts, rows, older_starts, older_rows, visits, np.array(pauses, np.float32))
+
+
+def occurrences(examples: Sequence[Example], row: Callable[[str], int]) -> Occurrences:
+    """Translate what people turned to; an item without a row has row -1."""
+    items = np.array([-1 if example.item is None else row(example.item) for example in examples], np.int32)
+    times = np.array([example.context.now for example in examples], np.int64)
+    return Occurrences(
+        queries([example.context for example in examples], row),
+        items,
+        visit_keys(items.astype(np.int64), times),
+        np.array([example.weight for example in examples], np.float32),
+    )
 
 
 def visit_keys(rows: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> Keys:
