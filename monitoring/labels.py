@@ -5,6 +5,8 @@ Those of the live measure are its own, in `online_model.evaluation.tally`.
 
 from typing import Literal, TypeAlias, get_args
 
+from online_model.protocol import FORECAST_BOUNDS
+
 Outcome: TypeAlias = Literal["accepted", "rejected", "duplicate", "replayed", "rekeyed"]
 """What became of a record on the events topic."""
 
@@ -35,6 +37,9 @@ RefusalReason: TypeAlias = Literal["non-finite", "lineage", "gap", "stale", "siz
 """Why a serving copy would not take an update; as in `online_model.serving.UpdateRefused`."""
 
 Evicted: TypeAlias = Literal["users", "items"]
+
+PROBABILITY_BINS = tuple(f"{bound:g}" for bound in FORECAST_BOUNDS)
+"""Bins of stated probabilities, by their upper bounds."""
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 REJECT_REASONS: tuple[RejectReason, ...] = get_args(RejectReason)

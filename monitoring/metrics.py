@@ -8,7 +8,6 @@ import platform
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
@@ -37,9 +36,8 @@ from monitoring.labels import (
     TopicRole,
 )
 from monitoring.measure import MeasureTotals, PrequentialMetrics
-
-if TYPE_CHECKING:  # the protocol's module needs torch, which whoever serves metrics need not load
-    from online_model.protocol import LearnReport
+from monitoring.probability import ProbabilityMetrics
+from online_model.protocol import LearnReport
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -117,6 +115,7 @@ class Metrics:
         self.learned_examples = self._counter("learned_examples", "Examples that a learning step took")
         self.learn_loss = self._gauge("learn_loss", "Mean loss over the targets of the last mini-batch")
         self.learn_loss.set(math.nan)  # 0 would look like a perfect model
+        self.probability = ProbabilityMetrics(self.registry)
         self.learn_step_seconds = Histogram(
             "millstream_learn_step_seconds", "Time of one learning step", buckets=_LEARN_BUCKETS, registry=self.registry
         )
@@ -181,7 +180,7 @@ class Metrics:
         """Count examples that were not learned; learned ones by `observe_step`."""
         self.examples.labels(outcome).inc(n)
 
-    def observe_step(self, report: "LearnReport", seconds: float) -> None:
+    def observe_step(self, report: LearnReport, seconds: float) -> None:
         """Record one learning step and what it did."""
         self.examples.labels("learned").inc(report.n_examples)
         self.learned_examples.inc(report.n_examples)
@@ -190,6 +189,8 @@ class Metrics:
         self.observe_stage("learn", seconds)
         if report.loss is not None:
             self.learn_loss.set(report.loss)
+        if report.forecasts is not None:
+            self.probability.observe(report.forecasts)
 
     def observe_update(self, model_version: int, freshness_seconds: float) -> None:
         """Record that new weights serve, and how old the oldest event is that they are the first to know."""

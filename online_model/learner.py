@@ -118,7 +118,8 @@ class OnlineLearner:
             self._model.ranker.apply(ranking)
         self.version += 1
         n_targets, loss = (0, None) if step is None else (lessons.n_targets, step.loss)
-        return LearnReport(len(examples), n_targets, loss, len(born), self.n_items)
+        stated = None if ranking is None else ranking.forecasts
+        return LearnReport(len(examples), n_targets, loss, len(born), self.n_items, stated)
 
     def update(self, *, full: bool = False) -> Update:
         """Return what changed since the last update, or everything.

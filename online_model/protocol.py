@@ -93,6 +93,27 @@ class Ranked:
         )
 
 
+FORECAST_BOUNDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Upper bounds of the bins of `Forecasts`: most places of a list have small chances, so bins widen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecasts:
+    """Probabilities that lists stated and what happened, summed over their places: those of several batches add up.
+
+    Attributes:
+        stated: Probabilities in each bin of `FORECAST_BOUNDS`; one on a bound belongs to the bin below it.
+        predicted: Their sum, in each bin.
+        happened: How many of these items came next, in each bin.
+        squared_error: Sum of squared differences to what happened, 1 or 0, over all bins.
+    """
+
+    stated: list[int]
+    predicted: list[float]
+    happened: list[int]
+    squared_error: float
+
+
 @dataclass(frozen=True, slots=True)
 class LearnReport:
     """What one mini-batch did.
@@ -103,6 +124,8 @@ class LearnReport:
         loss: Mean loss over the targets; None where there was none.
         n_new_items: Items that entered the vocabulary.
         n_items: Live items after the step.
+        forecasts: What lists stated about these examples' targets before they were learned; None where none did, or
+            where nobody looked.
     """
 
     n_examples: int
@@ -110,6 +133,7 @@ class LearnReport:
     loss: float | None
     n_new_items: int
     n_items: int
+    forecasts: Forecasts | None = None
 
 
 @dataclass(slots=True)

@@ -13,12 +13,17 @@ from online_model.adam import Adam
 from online_model.candidates.evidence import FACTS, SIGNALS, Examined
 from online_model.candidates.queries import Floats
 from online_model.config import ModelConfig
+from online_model.forecasts import forecasts
 from online_model.fusion import FIXED
-from online_model.protocol import ModelDiverged, State
+from online_model.protocol import Forecasts, ModelDiverged, State
 
 MIN_OUTCOMES = 5_000
 """Outcomes before probabilities mean anything."""
 
+LISTED = 20
+"""Places of a list whose probabilities are compared with what happened."""
+
+_FORECAST_EVERY = 4
 _SITTING_PLACE = SIGNALS.index("sitting_place")
 # Between log(1 + 1), where the latest visit stands, and log(1 + 2), where the one before it does.
 _LATEST = 0.9
@@ -40,6 +45,7 @@ class RankingStep:
         mean: Of each signal over the candidates of this batch.
         variance: As `mean`.
         n_outcomes: Targets, among the candidates or not.
+        forecasts: What was stated about them in lists, of some batches; None of the others.
     """
 
     loss: float | None
@@ -47,6 +53,7 @@ class RankingStep:
     mean: Tensor
     variance: Tensor
     n_outcomes: int
+    forecasts: Forecasts | None = None
 
 
 class _Network(nn.Module):
@@ -157,7 +164,8 @@ class Ranker:
         # Queries whose target is not among the candidates say nothing about their order.
         lines = np.flatnonzero(places >= 0)
         found_lines, target = torch.from_numpy(lines), torch.from_numpy(places[lines])
-        there = torch.from_numpy(self._rivals(examined, places)[lines])
+        rivals = self._rivals(examined, places)
+        there = torch.from_numpy(rivals[lines])
         scores = self._score(signals[found_lines], facts[found_lines]).masked_fill(~there, _ABSENT)
         losses = functional.cross_entropy(scores, target, reduction="none")
         sharp = functional.cross_entropy(scores.detach() * self._network.sharpness.exp(), target, reduction="none")
@@ -183,6 +191,7 @@ class Ranker:
             mean,
             squares - mean * mean,
             len(places),
+            self._forecasts(examined, rivals, places),
         )
 
     def apply(self, step: RankingStep) -> None:
@@ -247,6 +256,21 @@ class Ranker:
             lines = np.flatnonzero(places >= 0)
             there[lines, places[lines]] = True
         return there
+
+    def _forecasts(
+        self, examined: Examined, rivals: npt.NDArray[np.bool_], places: npt.NDArray[np.int64]
+    ) -> Forecasts | None:
+        """What lists of these candidates state about what came next; of some batches, since it costs as an answer."""
+        if self._n_batches % _FORECAST_EVERY:
+            return None
+        scores = np.where(rivals, self.scores(examined), np.float32(-np.inf))
+        probabilities = self.probabilities(examined, scores)
+        if probabilities is None:
+            return None
+        listed = np.argsort(-scores, axis=1, kind="stable")[:, :LISTED]
+        stated, happened = np.take_along_axis(probabilities, listed, 1), listed == places[:, None]
+        there = np.isfinite(np.take_along_axis(scores, listed, 1))
+        return forecasts(stated[there], happened[there])
 
     def _score(self, signals: Tensor, facts: Tensor) -> Tensor:
         scores: Tensor = self._network(signals, facts, self._mean, self._variance.rsqrt())

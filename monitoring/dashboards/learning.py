@@ -1,7 +1,17 @@
 """Panels about what is learned: quality by arm, and the trainer."""
 
 from monitoring.dashboards.panels import AGREEMENT, FULL_WIDTH, Panel, Query, graph, number
-from monitoring.dashboards.promql import advantage, mean_by_arm, quantile, rate, series, share
+from monitoring.dashboards.promql import (
+    advantage,
+    brier,
+    brier_of_share,
+    calibration_error,
+    mean_by_arm,
+    quantile,
+    rate,
+    series,
+    share,
+)
 
 
 def quality() -> list[Panel]:
@@ -93,6 +103,17 @@ def learning() -> list[Panel]:
             "Mean loss over the targets of the last mini-batch.",
             "none",
             [Query(series("learn_loss"), "{{instance}}")],
+        ),
+        graph(
+            "Are probabilities right?",
+            "Calibration error: mean distance between stated probabilities and how often it happened, over bins. Brier "
+            "score: their mean squared difference; it should be below that of stating the mean share every time.",
+            "none",
+            [
+                Query(calibration_error("$window"), "calibration error"),
+                Query(brier("$window"), "Brier"),
+                Query(brier_of_share("$window"), "Brier of the mean share"),
+            ],
         ),
         graph(
             "Learning step",

@@ -69,6 +69,26 @@ def advantage(against: Arm, window: str, bound: int = 0) -> str:
     return f"100 * ({mean} {sign} {Z_95} * sqrt((({live} + {other}) / {n} - {mean}^2) / {n}))"
 
 
+def calibration_error(window: str) -> str:
+    """Return how far stated probabilities are from what happened, averaged over bins by what they hold."""
+    predicted = rate("probability_predicted_total", by="bin", window=window)
+    happened = rate("probability_happened_total", by="bin", window=window)
+    return share(f"sum(abs({predicted} - {happened}))", rate("probability_stated_total", window=window))
+
+
+def brier(window: str) -> str:
+    """Return the mean squared difference between stated probabilities and what happened."""
+    return share(
+        rate("probability_squared_error_total", window=window), rate("probability_stated_total", window=window)
+    )
+
+
+def brier_of_share(window: str) -> str:
+    """Return the Brier score of who states the mean share every time: what knowing nothing scores."""
+    happened = share(rate("probability_happened_total", window=window), rate("probability_stated_total", window=window))
+    return f"({happened}) * (1 - ({happened}))"
+
+
 def grown(name: str, window: str, **labels: str) -> str:
     """Return how much a counter grew, what it held when first scraped included.
 

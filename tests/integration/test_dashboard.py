@@ -14,16 +14,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from monitoring.dashboards.board import DASHBOARD_PATH
-from monitoring.dashboards.promql import Z_95, advantage, grown
+from monitoring.dashboards.promql import Z_95, advantage, brier, brier_of_share, calibration_error, grown
 from monitoring.metrics import CONTENT_TYPE, Metrics
 from monitoring.query_check import check_queries, check_rules, fill_in
 from online_model.evaluation.tally import ARMS, ORIGINS, RIVALS
-from online_model.protocol import LearnReport
+from online_model.protocol import Forecasts, LearnReport
 
 StartPrometheus = Callable[[str], str]
 DASHBOARD = json.loads(DASHBOARD_PATH.read_text(encoding="utf-8"))
 PAIRS = {"both": 20, "live_only": 30, "other_only": 10, "neither": 40}
 LOST_BEFORE_THE_FIRST_SCRAPE = 500
+STATED = Forecasts([60, 0, 30, 0, 0, 10], [0.1, 0.0, 0.6, 0.0, 0.0, 7.0], [1, 0, 0, 0, 0, 5], squared_error=4.0)
 
 
 class Worker:
@@ -44,7 +45,8 @@ class Worker:
         metrics.count_rejected("not-json", 2)
         metrics.observe_lag("user-events", 3)
         metrics.observe_update(model_version=7, freshness_seconds=0.3)
-        metrics.observe_step(LearnReport(n_examples=64, n_targets=60, loss=5.1, n_new_items=1, n_items=900), 0.02)
+        report = LearnReport(n_examples=64, n_targets=60, loss=5.1, n_new_items=1, n_items=900, forecasts=STATED)
+        metrics.observe_step(report, 0.02)
         for stage in ("decode", "score", "publish", "transaction"):
             metrics.observe_stage(stage, 0.004)
         for n in range(100):
@@ -136,6 +138,16 @@ def test_the_headline_is_the_paired_difference_and_its_interval(prometheus_url: 
     assert mean == pytest.approx(100 * expected)
     assert low == pytest.approx(100 * (expected - Z_95 * deviation))
     assert high == pytest.approx(100 * (expected + Z_95 * deviation))
+
+
+def test_what_probabilities_are_worth_is_asked_of_all_bins(prometheus_url: str) -> None:
+    at = time.time()
+    found = [ask(prometheus_url, fill_in(of("$__range")), at) for of in (calibration_error, brier, brier_of_share)]
+    assert found == [
+        [pytest.approx((0.9 + 0.6 + 2.0) / 100)],
+        [pytest.approx(4.0 / 100)],
+        [pytest.approx(0.06 * 0.94)],
+    ]
 
 
 def test_events_lost_before_the_first_scrape_are_seen(prometheus_url: str) -> None:

@@ -11,7 +11,7 @@ from monitoring.labels import OUTCOMES, REJECT_REASONS, STAGES
 from monitoring.measure import LABELS, cells
 from monitoring.metrics import Metrics
 from online_model.evaluation.tally import Tally
-from online_model.protocol import LearnReport
+from online_model.protocol import Forecasts, LearnReport
 from stream.records import REJECTION_REASONS
 
 PROMISED = {
@@ -35,6 +35,10 @@ PROMISED = {
     "millstream_examples_total": {"outcome"},
     "millstream_learned_examples_total": set(),
     "millstream_learn_loss": set(),
+    "millstream_probability_stated_total": {"bin"},
+    "millstream_probability_predicted_total": {"bin"},
+    "millstream_probability_happened_total": {"bin"},
+    "millstream_probability_squared_error_total": set(),
     "millstream_learn_step_seconds_bucket": {"le"},
     "millstream_freshness_seconds_bucket": {"le"},
     "millstream_model_version": set(),
@@ -143,6 +147,16 @@ def test_a_learning_step_is_reported_on_all_its_metrics(metrics: Metrics) -> Non
     assert value(metrics, "millstream_vocabulary_items") == 900
     assert value(metrics, "millstream_learn_step_seconds_count") == 2
     assert value(metrics, "millstream_stage_seconds_count", stage="learn") == 2
+
+
+def test_what_lists_stated_is_counted_by_bin(metrics: Metrics) -> None:
+    forecasts = Forecasts([5, 0, 0, 2, 0, 1], [0.01, 0.0, 0.0, 0.15, 0.0, 0.5], [0, 0, 0, 1, 0, 1], squared_error=0.9)
+    for _ in range(2):
+        metrics.observe_step(LearnReport(64, 50, 5.5, 3, 900, forecasts), 0.02)
+    assert value(metrics, "millstream_probability_stated_total", bin="0.003") == 10
+    assert value(metrics, "millstream_probability_predicted_total", bin="0.1") == pytest.approx(0.3)
+    assert value(metrics, "millstream_probability_happened_total", bin="1") == 2
+    assert value(metrics, "millstream_probability_squared_error_total") == pytest.approx(1.8)
 
 
 def test_the_checkpoint_ages_by_the_clock() -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from online_model.candidates.evidence import FACTS, SIGNALS, Examined
-from online_model.protocol import ModelDiverged, State
+from online_model.forecasts import forecasts
+from online_model.protocol import FORECAST_BOUNDS, ModelDiverged, State
 from online_model.ranker import MIN_OUTCOMES, Ranker
 
 LEARNED = ("network", "gated", "linear")
@@ -227,6 +228,39 @@ def test_there_are_no_probabilities_before_enough_outcomes(config):
         teach(learning, examined, places)
     assert learning.n_outcomes == MIN_OUTCOMES
     assert learning.probabilities(examined, learning.scores(examined)) is not None
+
+
+def test_lists_are_held_to_what_they_stated(calibrated):
+    """Every fourth batch; the sums are those of its lists, and they are better than to state the mean share."""
+    reports = []
+    for number in range(250, 270):
+        examined, places = drawn_stream(number)
+        step = calibrated.lesson(examined, places, np.ones(len(places), np.float32))
+        reports.append((examined, places, step.forecasts, calibrated.scores(examined)))
+        calibrated.apply(step)
+    held = [report for report in reports if report[2] is not None]
+    assert len(held) == 5
+    stated = [sum(part) for part in zip(*(found.stated for _, _, found, _ in held), strict=True)]
+    happened = [sum(part) for part in zip(*(found.happened for _, _, found, _ in held), strict=True)]
+    predicted = [sum(part) for part in zip(*(found.predicted for _, _, found, _ in held), strict=True)]
+    assert sum(stated) == sum(int(np.isfinite(scores).sum()) for _, _, _, scores in held)
+    assert sum(happened) == sum(int((places >= 0).sum()) for _, places, _, _ in held)
+    assert sum(predicted) == pytest.approx(sum(happened), rel=0.15)
+    share = sum(happened) / sum(stated)
+    assert sum(found.squared_error for _, _, found, _ in held) / sum(stated) < share * (1 - share)
+
+
+def test_nothing_is_held_against_a_ranker_that_states_nothing(config):
+    learning, examined = ranker(config, "linear"), made(1)
+    assert learning.lesson(examined, np.zeros(8, np.int64), np.ones(8, np.float32)).forecasts is None
+
+
+def test_a_probability_on_a_bound_belongs_to_the_bin_below():
+    bounds = np.array(FORECAST_BOUNDS, np.float32)
+    found = forecasts(bounds, np.array([True] * len(bounds)))
+    assert found.stated == found.happened == [1] * len(bounds)
+    assert found.predicted == pytest.approx(bounds.tolist())
+    assert found.squared_error == pytest.approx(((1 - bounds) ** 2).sum(), rel=1e-5)
 
 
 def test_what_may_not_be_listed_has_no_chance(calibrated):
