@@ -110,7 +110,7 @@ def play(pairs: PairCounts, reference: Reference, acts: list) -> None:
             reference.forget(act)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(Acts, st.lists(Sittings, min_size=1, max_size=3), st.sampled_from([0.0, 3.0]))
 def test_counts_are_those_of_the_reference(acts, sittings, half_life):
     # One for each row and each of its tenants: nothing is displaced.

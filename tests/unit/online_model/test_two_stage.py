@@ -189,6 +189,8 @@ def test_equal_contexts_of_other_people_and_changed_models_are_examined_anew(sma
     assert began_after() == 0
     assert began_after(model.changed) == 1
     assert began_after(lambda: learner.learn(batches(1, seed=8)[0])) == 1
+    # Nothing to rank in it, but something to learn.
+    assert began_after(lambda: learner.learn([Example(contexts[0], "3", "negative")])) == 1
     assert began_after(lambda: learner.admit([Example(contexts[0], "never seen before")])) == 1
     assert began_after(lambda: model.rank([Request(context) for context in copies], ["3", "4"])) == 1
     assert began_after(lambda: model.rank([Request(contexts[0])], ["3"])) == 1
