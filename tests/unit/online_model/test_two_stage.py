@@ -1,6 +1,5 @@
 """Learner and copies with a second stage: orders, memos, updates."""
 
-import random
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -50,7 +49,7 @@ def warm(learner: OnlineLearner, batch: list[Example]) -> list[Request]:
 @pytest.mark.parametrize("kind", RANKINGS)
 def test_every_way_to_rank_lists_all_items_and_agrees_with_its_ranks(small, batches, kind):
     learner = taught(replace(small, ranking=kind), batches)
-    for request in warm(learner, batches(1, seed=4)[0]):
+    for request in warm(learner, batches(1, seed=4, size=10)[0]):
         (listed,) = learner.recommend([request], 1_000)
         assert sorted(listed.items) == sorted({str(number) for number in range(40)} - request.exclude)
         ranks = learner.rank([request] * len(listed.items), listed.items)
@@ -124,31 +123,12 @@ def test_targets_shuffled_inside_a_batch_change_none_of_its_predictions(small, b
         learner.admit(examples)
         learner.rank(requests, [example.item or "" for example in examples])
     every = sorted(map(str, range(40)))
-    for request in requests:
+    for request in requests[:8]:
         assert one.rank([request] * 40, every) == other.rank([request] * 40, every)
     lists = [learner.recommend(requests, 40) for learner in (one, other)]
     assert lists[0] == lists[1]
     for ours, theirs in zip(*lists, strict=True):
         np.testing.assert_array_equal(ours.signals, theirs.signals)
-
-
-def test_the_learned_order_of_random_labels_is_that_of_chance(small):
-    """Every visit is to one of 40 items at random, and lists hold candidates of all sources."""
-    learner, chance = OnlineLearner(replace(small, ranking_learning_rate=0.02)), random.Random(5)
-    hits = n = 0
-    for number in range(90):
-        batch = []
-        for place in range(16):
-            history = tuple((str(chance.randrange(40)), "view", 1_000 * number + step) for step in range(3))
-            item = chance.choice([str(row) for row in range(40) if str(row) != history[-1][0]])
-            batch.append(Example(Context(history, 0, 1_000 * number + 10 + place), item))
-        if number >= 10:
-            ranks = learner.rank(requests_of(batch), [example.item or "" for example in batch])
-            hits += sum(1 <= rank <= 5 for rank in ranks)
-            n += len(ranks)
-        learner.learn(batch)
-    # 1,280 draws of 5 out of 39: four standard deviations are .037.
-    assert abs(hits / n - 5 / 39) < 0.037
 
 
 def test_what_was_ranked_is_examined_once_and_gives_the_same(small, batches, monkeypatch):
@@ -211,14 +191,14 @@ def test_to_rank_before_learning_changes_nothing_of_what_is_learned(small, batch
         assert tensor.equal(theirs.tensors[name]), name
 
 
-@pytest.mark.parametrize("kind", ["network", "linear", "weighted", "none"])
+@pytest.mark.parametrize("kind", ["network", "weighted", "none"])
 def test_a_copy_fed_by_updates_answers_as_the_learner(small, batches, monkeypatch, kind):
     """Through bytes, with tenants that change, steps at which nothing is told, and probabilities from early on."""
     monkeypatch.setattr(ranker_module, "MIN_OUTCOMES", 60)
     learner = OnlineLearner(replace(small, ranking=kind, max_items=30), lineage="01RUN")
     copy: ServingModel | None = None
     probable = 0
-    for number, batch in enumerate(batches(24, seed=2)):
+    for number, batch in enumerate(batches(14, seed=2)):
         learner.learn(batch)
         if number % 3 == 1:
             continue
@@ -235,10 +215,10 @@ def test_a_copy_fed_by_updates_answers_as_the_learner(small, batches, monkeypatc
             np.testing.assert_array_equal(ours.signals, theirs.signals)
             probable += ours.probabilities is not None
         every = [str(item) for item in range(40)]
-        for request in requests[:4]:
+        for request in requests[:3]:
             assert learner.rank([request] * 40, every) == copy.rank([request] * 40, every)
     assert learner.n_evicted > 0
-    assert (probable > 0) == (kind in ("network", "linear"))
+    assert (probable > 0) == (kind == "network")
     sources = {source for listed in lists[0] for source in listed.sources}
     assert sources <= {*SOURCES}
     assert len(sources) > 2 or kind == "none"
