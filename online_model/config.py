@@ -10,6 +10,9 @@ ScoreType: TypeAlias = Literal["float32", "bfloat16"]
 EncoderName: TypeAlias = Literal["gru", "lstm", "rnn", "transformer", "masked-transformer", "convolution", "attention"]
 Ranking: TypeAlias = Literal["network", "gated", "linear", "weighted", "reciprocal-ranks", "voting", "none"]
 
+MAX_RANKED_ITEMS = 1 << 24
+"""Ceiling of a vocabulary whose candidates are ranked: counts name an item by this many rows and a generation."""
+
 _CHOICES = {
     "encoder": get_args(EncoderName),
     "ranking": ("network", "gated", "linear", "weighted", "reciprocal-ranks", "voting", "none"),
@@ -111,6 +114,8 @@ class ModelConfig:
         ):
             self._check_integer(name, 1)
         self._check_integer("max_items", 2)
+        if self.ranking != "none" and self.max_items > MAX_RANKED_ITEMS:
+            self._refuse("max_items", f'at most {MAX_RANKED_ITEMS} where ranking is not "none"')
         self._check_integer("seed", 0)
         for name in (
             "learning_rate",

@@ -8,7 +8,7 @@ import torch
 
 from online_model.candidates.folds import Fold
 from online_model.candidates.neighbours import Neighbours
-from online_model.candidates.pairs import MAX_ROWS, PairCounts
+from online_model.candidates.pairs import PairCounts
 from online_model.candidates.pool import history_places, pool
 from online_model.candidates.queries import Floats, Ints, Queries
 from online_model.candidates.scratch import Scratch
@@ -87,15 +87,6 @@ class Evidence:
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        """Start with nothing counted.
-
-        Raises:
-            ValueError: The vocabulary may grow beyond the rows that counts of pairs can name.
-        """
-        if config.ranking != "none" and config.max_items > MAX_ROWS:
-            raise ValueError(
-                f"max_items must be at most {MAX_ROWS} where candidates are ranked, not {config.max_items}"
-            )
         self._limit = config.candidates
         self._n_neural = config.retrieved
         self._pairs = PairCounts(config.follower_slots, config.follower_half_life)

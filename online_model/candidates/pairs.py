@@ -11,6 +11,7 @@ from numba import njit
 from online_model.candidates.queries import Floats, Ints, Occurrences, Offsets, Queries
 from online_model.candidates.scratch import Marks, Scratch
 from online_model.candidates.sparse import SparseScores
+from online_model.config import MAX_RANKED_ITEMS
 from online_model.protocol import State
 from online_model.vocabulary import Rows
 
@@ -19,10 +20,9 @@ REACH = 10
 _FADE = 0.75
 # A slot names its follower by row and by the low bits of how many tenants that row has had: when a row changes hands,
 # all mentions of the former tenant go stale at once, without a search. Only after 128 changes could one come back.
-_ROW_BITS = 24
+_ROW_BITS = MAX_RANKED_ITEMS.bit_length() - 1
 _ROW_MASK = (1 << _ROW_BITS) - 1
 _GENERATIONS = 128
-MAX_ROWS = 1 << _ROW_BITS
 
 
 class PairCounts:

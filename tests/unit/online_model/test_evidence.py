@@ -264,12 +264,3 @@ def test_a_state_with_a_part_missing_is_refused_by_name(config, part):
     del state.metadata[part]
     with pytest.raises(ValueError, match=f"lacks {part}"):
         Evidence(config).load_state(state)
-
-
-def test_more_items_than_pairs_can_name_are_refused_where_they_are_counted(config):
-    with pytest.raises(
-        ValueError, match="max_items must be at most 16777216 where candidates are ranked, not 16777217"
-    ):
-        Evidence(replace(config, max_items=2**24 + 1))
-    Evidence(replace(config, max_items=2**24 + 1, ranking="none"))
-    Evidence(replace(config, max_items=2**24))

@@ -38,6 +38,13 @@ def test_a_value_out_of_range_is_refused_with_name_and_value(name, value):
     assert str(caught.value).endswith(repr(value))
 
 
+def test_more_items_than_counts_can_name_are_refused_where_candidates_are_ranked():
+    with pytest.raises(ValueError, match='max_items must be at most 16777216 where ranking is not "none"'):
+        ModelConfig(max_items=2**24 + 1)
+    ModelConfig(max_items=2**24 + 1, ranking="none")
+    ModelConfig(max_items=2**24)
+
+
 def test_an_unknown_setting_is_named():
     with pytest.raises(ValueError, match="unknown model settings: width"):
         ModelConfig.from_mapping({"width": 3})
