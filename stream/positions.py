@@ -76,6 +76,7 @@ class Positions:
 
         Raises:
             TrainerFenced: Another trainer has taken over; nothing may be written any more.
+            TrainerError: This client can commit nothing any more.
             NotCommitted: The broker is away, or the group is changing.
         """
         self._bounded(lambda: self._commit(position, group_metadata))
@@ -85,6 +86,7 @@ class Positions:
 
         Raises:
             TrainerFenced: It is not.
+            TrainerError: This client cannot find out any more.
             NotCommitted: The broker does not say.
         """
         self._bounded(lambda: self._prove(position, group_metadata))
@@ -141,6 +143,7 @@ class Positions:
 
     def _give_up(self, error: KafkaException) -> None:
         reason = error.args[0]
+        fenced = _is_fenced(reason)
         if not self._committing or reason.txn_requires_abort():
             try:
                 self._retried(lambda: self._producer.abort_transaction(ANSWER_SECONDS))
@@ -148,8 +151,11 @@ class Positions:
             except KafkaException as abort_error:
                 logger.warning("abort transactional_id=%s error=%s", self._id, abort_error.args[0])
                 reason = abort_error.args[0] if abort_error.args[0].fatal() else reason
-        if reason.fatal() or reason.code() in _FENCED:
+                fenced = fenced or _is_fenced(reason)
+        if fenced:
             raise TrainerFenced(f"another trainer has taken over {self._id}: {reason.str()}") from error
+        if reason.fatal():  # such as a broker that came back without the transaction: this client can do no more
+            raise TrainerError(f"transactions of {self._id} cannot go on: {reason.str()}") from error
         raise NotCommitted(f"the position could not be committed: {reason.str()}") from error
 
     def _retried(self, call: Callable[[], _Result]) -> _Result:
@@ -160,3 +166,7 @@ class Positions:
             except KafkaException as error:
                 if not error.args[0].retriable() or monotonic() > deadline:
                     raise
+
+
+def _is_fenced(error: KafkaError) -> bool:
+    return error.code() in _FENCED or (error.fatal() and "fenced" in error.str().lower())

@@ -346,9 +346,11 @@ class Application:
         eventually(lambda: self._learned_to() >= end, lambda: f"examples to {end} in a checkpoint:\n{self.logs()}")
 
     def _watermarks(self, partition):
-        with suppress(KafkaException):  # a broker that is only just back
+        try:
             return self._consumer().get_watermark_offsets(partition, timeout=20)
-        return None
+        except KafkaException:  # a client that lived through the end of its broker may stay without this topic
+            self.disconnect()
+            return None
 
     def _learned_to(self):
         positions = [-1]
