@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
+from hypothesis import HealthCheck, settings
 
 from stream.brokers.apache import ApacheKafka
 from stream.brokers.errors import BrokerError
@@ -26,6 +27,11 @@ FreshKafka = Callable[..., ApacheKafka]
 StartPrometheus = Callable[[str], str]
 
 REPOSITORY = Path(__file__).parents[1]
+
+# That the machine is busy is no fault of a test. Under CI hypothesis takes such a profile of its own.
+if "CI" not in os.environ:
+    settings.register_profile("millstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("millstream")
 
 
 def _missing(reason: str) -> None:

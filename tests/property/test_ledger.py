@@ -50,18 +50,22 @@ def test_agrees_with_a_set_in_any_order_across_save_and_load(steps, reload_at):
     assert sum(n for outcome, n in ledger.counts.items() if outcome != "duplicate") == len(known)
 
 
-@given(st.data())
-def test_batches_published_again_in_order_are_learned_once(data):
+@given(
+    st.lists(st.booleans(), min_size=1, max_size=100),
+    st.lists(st.tuples(st.integers(1, SMALL // 2), st.booleans()), max_size=60),
+)
+def test_batches_published_again_in_order_are_learned_once(applied, batches):
     """As the protocol publishes: in order, from the last committed offset on, with holes where events were rejected."""
-    applied = data.draw(st.lists(st.booleans(), min_size=1, max_size=300))
     ledger, committed, learned = Ledger(), 0, []
+    rest = iter(batches)
     while committed < len(applied):
-        end = min(len(applied), committed + data.draw(st.integers(1, SMALL // 2)))
+        size, is_committed = next(rest, (SMALL // 2, True))
+        end = min(len(applied), committed + size)
         for offset in range(committed, end):
             if applied[offset] and ledger.fresh(("t", 0), offset):
                 ledger.add(("t", 0), offset, "learned")
                 learned.append(offset)
-        if data.draw(st.booleans()) or end == len(applied):
+        if is_committed or end == len(applied):
             committed = end
     assert sorted(learned) == [offset for offset, is_applied in enumerate(applied) if is_applied]
     assert learned == sorted(learned)
