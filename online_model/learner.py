@@ -90,7 +90,7 @@ class OnlineLearner:
             ValueError: An example is malformed.
         """
         check(examples)
-        return self._admit(examples)
+        return list(self._admit(examples).births)
 
     def learn(self, examples: Sequence[Example]) -> LearnReport:
         """Take one step on a mini-batch; see `Learner`.
@@ -99,12 +99,13 @@ class OnlineLearner:
         Where it raises `ModelDiverged`, new items are in the vocabulary, and nothing else has changed.
         """
         check(examples)
-        born = self._admit(examples)
-        plan = self._vocabulary.plan(sighted(examples))
+        admitted = self._admit(examples)
+        # Nobody enters after that: what the batch brings is in, or there is no room for it.
+        plan = self._vocabulary.plan(sighted(examples)) if admitted.births else admitted
         lessons = read(examples, plan.row, self._recurrent.inputs)
         random_state = self._generator.get_state()
         try:
-            step = gradients(self._recurrent, lessons, plan, torch.empty(0), self._generator)
+            step = gradients(self._recurrent, lessons, self._generator)
             ranking = self._ranking_step(examples, lessons)
         except ModelDiverged:
             self._generator.set_state(random_state)
@@ -119,7 +120,7 @@ class OnlineLearner:
         self.version += 1
         n_targets, loss = (0, None) if step is None else (lessons.n_targets, step.loss)
         stated = None if ranking is None else ranking.forecasts
-        return LearnReport(len(examples), n_targets, loss, len(born), self.n_items, stated)
+        return LearnReport(len(examples), n_targets, loss, len(admitted.births), self.n_items, stated)
 
     def update(self, *, full: bool = False) -> Update:
         """Return what changed since the last update, or everything.
@@ -160,14 +161,13 @@ class OnlineLearner:
             fresh._n_folds = int(str(state.metadata["n_folds"]))
         self.__dict__.update(fresh.__dict__)
 
-    def _admit(self, examples: Sequence[Example]) -> list[str]:
+    def _admit(self, examples: Sequence[Example]) -> Plan:
         plan = self._vocabulary.plan(sighted(examples))
-        if not plan.births:
-            return []
-        self._model.changed()
-        self._enter(plan, self._first_vectors(examples, plan))
-        self._vocabulary.commit(plan, count_sightings=False)
-        return list(plan.births)
+        if plan.births:
+            self._model.changed()
+            self._enter(plan, self._first_vectors(examples, plan))
+            self._vocabulary.commit(plan, count_sightings=False)
+        return plan
 
     def _first_vectors(self, examples: Sequence[Example], plan: Plan) -> Tensor:
         """First vectors of the plan's births, in order, [n_births, hidden]."""

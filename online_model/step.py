@@ -14,7 +14,8 @@ from online_model.losses import bpr_max, push_down
 from online_model.model import RecurrentModel
 from online_model.protocol import ModelDiverged
 from online_model.scoring import pool
-from online_model.vocabulary import Plan, Rows
+from online_model.table import ItemTable
+from online_model.vocabulary import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,12 @@ class Gradients:
     dense: dict[str, Tensor]
 
 
-def gradients(
-    model: RecurrentModel, lessons: Lessons, plan: Plan, newborn: Tensor, generator: Generator
-) -> Gradients | None:
+def gradients(model: RecurrentModel, lessons: Lessons, generator: Generator) -> Gradients | None:
     """Compute the gradients of a batch; changes nothing but the generator.
 
     Args:
         model: The weights.
-        lessons: What to learn, as rows after `plan`.
-        plan: The births whose vectors stand in no table yet.
-        newborn: Those vectors, [n_births, hidden].
+        lessons: What to learn, as rows.
         generator: Draws the negatives.
 
     Returns:
@@ -54,7 +51,7 @@ def gradients(
     Raises:
         ModelDiverged: The loss or a gradient is not finite.
     """
-    n_items = max([len(model.index), *(row + 1 for row in plan.births.values())])
+    n_items = len(model.index)
     if not lessons.items or n_items < 3:
         return None
     lessons, holes = with_holes(lessons, model.encoder.cloze, generator)
@@ -64,10 +61,9 @@ def gradients(
     drawn = torch.randint(n_items, (config.negatives,), generator=generator).numpy()
     candidates = _unique(n_items, items[:n_targets], drawn)
 
-    weights = _Weights(model, plan, newborn)
-    inputs, _ = weights.take(packing.rows)
-    scored, biases = weights.take(candidates)
-    turned_away, turned_away_biases = weights.take(items[n_targets:])
+    inputs, _ = _weights(model.table, packing.rows)
+    scored, biases = _weights(model.table, candidates)
+    turned_away, turned_away_biases = _weights(model.table, items[n_targets:])
     hidden = model.encoder.encode(inputs, packing)
     importance = torch.tensor(lessons.weights, device=model.device)
     scores = _against_all(hidden[:n_targets], scored, biases)
@@ -100,27 +96,10 @@ def gradients(
     )
 
 
-class _Weights:
-    """Copies of rows that take gradients: those of the table, or of items that are about to enter it."""
-
-    def __init__(self, model: RecurrentModel, plan: Plan, newborn: Tensor) -> None:
-        self._table = model.table
-        self._births = np.fromiter(plan.births.values(), np.int64)
-        self._newborn = newborn
-
-    def take(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Return vectors [n, hidden] and biases [n] of rows, which may stand there several times."""
-        device = self._table.device
-        new = np.isin(rows, self._births) if len(self._births) else np.zeros(0, np.bool_)
-        known = torch.from_numpy(np.where(new, 0, rows) if new.any() else rows).to(device)
-        vectors, biases = self._table.copies(known)
-        if new.any():
-            order = np.argsort(self._births)
-            births = order[np.searchsorted(self._births, rows[new], sorter=order)]
-            places = torch.from_numpy(np.flatnonzero(new)).to(device)
-            vectors[places] = self._newborn[torch.from_numpy(births).to(device)]
-            biases[places] = 0.0
-        return vectors.requires_grad_(), biases.requires_grad_()
+def _weights(table: ItemTable, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Copies of rows that take gradients: vectors [n, hidden] and biases [n]; a row may stand there several times."""
+    vectors, biases = table.copies(torch.from_numpy(rows).to(table.device))
+    return vectors.requires_grad_(), biases.requires_grad_()
 
 
 def _against_all(hidden: Tensor, vectors: Tensor, biases: Tensor) -> Tensor:

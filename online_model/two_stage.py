@@ -81,9 +81,9 @@ class TwoStageModel:
             return self.recurrent.rank(requests, targets)
         rows = [self.recurrent.index.rows.get(target, -1) for target in targets]
         ranks = [0] * len(requests)
-        listable = [p for p, request in enumerate(requests) if rows[p] >= 0 and targets[p] not in request.exclude]
+        listable = {p for p, request in enumerate(requests) if rows[p] >= 0 and targets[p] not in request.exclude}
         warm, cold = self._split(requests)
-        warm = [place for place in warm if place in set(listable)]
+        warm = [place for place in warm if place in listable]
         contexts = [requests[place].context for place in warm]
         found_for: list[Examined] = []
         for examination in self.examine(contexts):
@@ -93,7 +93,7 @@ class TwoStageModel:
             for place, rank in zip(part, found, strict=True):
                 ranks[place] = rank
         self._recalled = contexts, found_for
-        left = [place for place in cold if place in set(listable)]
+        left = [place for place in cold if place in listable]
         others = self.recurrent.rank([requests[place] for place in left], [targets[place] for place in left])
         for place, rank in zip(left, others, strict=True):
             ranks[place] = rank
