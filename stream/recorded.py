@@ -134,9 +134,9 @@ def need_matplotlib(option: str) -> None:
 
 def default_model() -> str:
     """Return the name of the learner that measured best."""
-    from online_model import learners
+    from online_model.learners import DEFAULT
 
-    return str(getattr(learners, "DEFAULT", "gru"))
+    return DEFAULT
 
 
 def check_model(option: str, name: str) -> str:

@@ -9,7 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Literal, TypeAlias
+from typing import IO, TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 TimeUnit: TypeAlias = Literal["auto", "s", "ms"]
 
@@ -58,6 +61,22 @@ class BadLines:
 
     count: int = 0
     first: list[str] = field(default_factory=list)
+
+
+def csv_rows(reader: "Reader", width: int) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield number and values of each row after the header, or what is wrong with it; empty lines are passed over."""
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            yield reader.line_num, str(error)
+            continue
+        if row is None:
+            return
+        if len(row) == width:
+            yield reader.line_num, row
+        elif row:
+            yield reader.line_num, f"{len(row)} columns where the header has {width}"
 
 
 class EventFile:
@@ -154,19 +173,8 @@ class EventFile:
                 "(name others with --map COLUMN=FIELD)"
             )
         places = [header.index(column) if column in header else -1 for column in self._columns.values()]
-        width = len(header)
-        while True:
-            try:
-                row = next(reader, None)
-            except csv.Error as error:
-                yield reader.line_num, str(error)
-                continue
-            if row is None:
-                return
-            if len(row) == width:
-                yield reader.line_num, [row[place] if place >= 0 else "view" for place in places]
-            elif row:
-                yield reader.line_num, f"{len(row)} columns where the header has {width}"
+        for number, row in csv_rows(reader, len(header)):
+            yield number, row if isinstance(row, str) else [row[place] if place >= 0 else "view" for place in places]
 
     def _json_lines(self, file: IO[str]) -> Iterator[tuple[int, list[object] | str]]:
         columns = list(self._columns.values())

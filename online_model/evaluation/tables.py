@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from online_model.evaluation.streams import StreamError
+from online_model.evaluation.streams import StreamError, csv_rows
 
 Row = list[object]
 _GZIP = b"\x1f\x8b"
@@ -108,22 +108,11 @@ class DelimitedTable(_TextTable):
             raise StreamError(f"two columns of {path} have the same name: {', '.join(self.columns)}")
 
     def _rows(self) -> Iterator[tuple[int, Row | str]]:
-        width = len(self.columns)
         with self._text() as file:
             reader = csv.reader(file, delimiter=self._delimiter)
             next((row for row in reader if row), None)
-            while True:
-                try:
-                    row = next(reader, None)
-                except csv.Error as error:
-                    yield reader.line_num, str(error)
-                    continue
-                if row is None:
-                    return
-                if len(row) == width:
-                    yield reader.line_num, [*row]
-                elif row:
-                    yield reader.line_num, f"{len(row)} columns where the header has {width}"
+            for number, row in csv_rows(reader, len(self.columns)):
+                yield number, row if isinstance(row, str) else [*row]
 
 
 class JsonTable(_TextTable):

@@ -10,6 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stream.commands.options import (
+    Columns,
+    Key,
+    Limit,
+    NoRepeats,
+    Repeats,
+    Seed,
+    SessionGap,
+    StreamFile,
+    Strict,
+    TimeUnit,
+)
 from stream.entrants import Entrant, entrants
 from stream.errors import StartupError
 from stream.recorded import (
@@ -42,7 +54,7 @@ class Objective(StrEnum):
 
 def compare(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="CSV or JSON lines (.gz too), in the order of time")],
+    file: StreamFile,
     models: Annotated[
         str,
         typer.Option(
@@ -53,25 +65,14 @@ def compare(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="MODEL.SETTING=VALUE", help="a setting of one model")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="events of the stream to take at most")] = None,
-    key: Annotated[str, typer.Option(metavar="COLUMN", help="the column that sequences are kept for")] = "user_id",
-    session_gap: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", help="a longer pause starts a new sequence [1800; none with --no-repeats or --repeats]"
-        ),
-    ] = None,
-    no_repeats: Annotated[
-        bool, typer.Option("--no-repeats", help="leave events out that repeat their sequence's previous item")
-    ] = False,
-    repeats: Annotated[
-        bool, typer.Option("--repeats", help="score such events too, and rank the item that a user is on")
-    ] = False,
-    columns: Annotated[
-        list[str] | None, typer.Option("--map", metavar="COLUMN=FIELD", help="a column that is named differently")
-    ] = None,
-    time_unit: Annotated[Unit, typer.Option(help="what the time column counts")] = Unit.AUTO,
-    strict: Annotated[bool, typer.Option("--strict", help="stop at a broken line instead of skipping it")] = False,
+    limit: Limit = None,
+    key: Key = "user_id",
+    session_gap: SessionGap = None,
+    no_repeats: NoRepeats = False,
+    repeats: Repeats = False,
+    columns: Columns = None,
+    time_unit: TimeUnit = Unit.AUTO,
+    strict: Strict = False,
     epochs: Annotated[int, typer.Option(min=1, help="times that a nightly training goes through its events")] = 3,
     lists: Annotated[
         bool, typer.Option(help="make lists too: coverage, further items, probability (takes half as long again)")
@@ -93,7 +94,7 @@ def compare(
     folds: Annotated[int, typer.Option(min=1, help="search: runs of that share that figures are told by")] = 5,
     objective: Annotated[Objective, typer.Option(help="search: what is to be high")] = Objective.RECALL,
     search_only: Annotated[bool, typer.Option("--search-only", help="end after the search")] = False,
-    seed: Annotated[int | None, typer.Option(help="of all random numbers")] = None,
+    seed: Seed = None,
     threads: Annotated[int, typer.Option(min=1, help="threads of torch; 1 makes results exact again")] = 1,
 ) -> None:
     """Put several models through one stream, predicting each event before it is learned, and tell them apart.

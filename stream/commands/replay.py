@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stream.commands.options import (
+    Columns,
+    Key,
+    Limit,
+    NoRepeats,
+    Repeats,
+    Seed,
+    SessionGap,
+    StreamFile,
+    Strict,
+    TimeUnit,
+)
 from stream.errors import StartupError
 from stream.recorded import (
     Reading,
@@ -37,8 +49,8 @@ if TYPE_CHECKING:
 
 def replay(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="CSV or JSON lines (.gz too), in the order of time")],
-    limit: Annotated[int | None, typer.Option(min=1, help="events of the stream to take at most")] = None,
+    file: StreamFile,
+    limit: Limit = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="what predicts and learns [the one that measured best]")
     ] = None,
@@ -46,19 +58,10 @@ def replay(
         Path | None, typer.Option("--json", metavar="PATH|-", help="write the figures as one JSON object")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="draw recall over the stream (needs matplotlib)")] = None,
-    key: Annotated[str, typer.Option(metavar="COLUMN", help="the column that sequences are kept for")] = "user_id",
-    session_gap: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", help="a longer pause starts a new sequence [1800; none with --no-repeats or --repeats]"
-        ),
-    ] = None,
-    no_repeats: Annotated[
-        bool, typer.Option("--no-repeats", help="leave events out that repeat their sequence's previous item")
-    ] = False,
-    repeats: Annotated[
-        bool, typer.Option("--repeats", help="score such events too, and rank the item that a user is on")
-    ] = False,
+    key: Key = "user_id",
+    session_gap: SessionGap = None,
+    no_repeats: NoRepeats = False,
+    repeats: Repeats = False,
     freeze_at: Annotated[
         float | None, typer.Option(metavar="SHARE", help="compare with a copy that stops learning there, such as 0.5")
     ] = None,
@@ -68,15 +71,13 @@ def replay(
     details: Annotated[
         bool, typer.Option("--details", help="make a list for every scored event, and put all figures into --json")
     ] = False,
-    columns: Annotated[
-        list[str] | None, typer.Option("--map", metavar="COLUMN=FIELD", help="a column that is named differently")
-    ] = None,
-    time_unit: Annotated[Unit, typer.Option(help="what the time column counts")] = Unit.AUTO,
-    strict: Annotated[bool, typer.Option("--strict", help="stop at a broken line instead of skipping it")] = False,
+    columns: Columns = None,
+    time_unit: TimeUnit = Unit.AUTO,
+    strict: Strict = False,
     model_settings: Annotated[
         list[str] | None, typer.Option("--model-setting", metavar="NAME=VALUE", help="a setting of the model")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="of all random numbers")] = None,
+    seed: Seed = None,
     hidden: Annotated[int | None, typer.Option(help="width of the recurrent model")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="threads of torch; 1 makes results exact again")] = None,
 ) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream.errors import StartupError
+from stream.recorded import need_folder, need_matplotlib
 
 if TYPE_CHECKING:
     from online_model.config import ModelConfig
@@ -90,8 +91,8 @@ def try_(
             raise StartupError(f"--session-gap must be above 0 seconds, not {session_gap:g}")
         given = _mapping(columns or [], key)
         picture = _picture(file, plot)
-        if json_path is not None and str(json_path) != "-" and not json_path.parent.is_dir():
-            raise StartupError(f"--json: there is no folder {json_path.parent}")
+        if json_path is not None and str(json_path) != "-":
+            need_folder("--json", json_path)
         _try(ctx.obj, file, limit, Overrides(given, time_unit, session_gap), picture, json_path)
     except KeyboardInterrupt:
         print("millstream: stopped before the end; --limit takes fewer events", file=sys.stderr)
@@ -112,7 +113,7 @@ def _try(
         report = _read(settings, file, limit, overrides)
         for line in [*report.preamble(), *report.warnings()]:
             print(line, file=said, flush=True)
-        kind: str = getattr(learners, "DEFAULT", "gru")
+        kind = learners.DEFAULT
         outcome = _replay(settings, report, kind, config)
     except (StreamError, ValueError) as error:
         raise StartupError(str(error)) from error
@@ -138,15 +139,15 @@ def _mapping(pairs: list[str], key: str | None) -> dict[str, str]:
 
 def _picture(file: Path, plot: Path | None) -> Path | None:
     """Where the picture goes; None where it cannot be drawn, which ends nothing unless it was asked for."""
-    if plot is not None and not plot.parent.is_dir():
-        raise StartupError(f"--plot: there is no folder {plot.parent}")
+    if plot is not None:
+        need_folder("--plot", plot)
+        need_matplotlib("--plot")
     try:
         from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        needs = "matplotlib: install millstream with its extra `plot`"
-        if plot is not None:
-            raise StartupError(f"--plot needs {needs}") from error
-        print(f"there will be no plot, which needs {needs}", file=sys.stderr)
+    except ModuleNotFoundError:
+        print(
+            "there will be no plot, which needs matplotlib: install millstream with its extra `plot`", file=sys.stderr
+        )
         return None
     kinds = Figure().canvas.get_supported_filetypes()
     if plot is not None and plot.suffix.lower().removeprefix(".") not in kinds:
