@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from online_model.baselines.markov import MarkovLearner
 from online_model.baselines.popularity import PopularityLearner
-from online_model.baselines.simple import mf, rules, stan, vsknn
+from online_model.baselines.simple import history, mf, rules, stan, vsknn
 from online_model.config import ModelConfig
 from online_model.learner import OnlineLearner
 from online_model.protocol import Learner
@@ -27,6 +27,7 @@ LEARNERS: Mapping[str, Callable[[ModelConfig], Learner]] = {
     "vsknn": vsknn,
     "stan": stan,
     "mf": mf,
+    "history": history,
 }
 
 

@@ -13,6 +13,7 @@ import typer
 
 from stream.brokers.errors import BrokerError
 from stream.commands import (
+    baskets,
     bench,
     broker,
     checkpoint,
@@ -46,6 +47,7 @@ for command in (
     broker.broker,
     replay.replay,
     compare.compare,
+    baskets.baskets,
     tail.tail,
     config.config,
     reset.reset,

@@ -1,8 +1,9 @@
-"""The published simple methods as learners: sequential rules, V-SkNN, STAN, item-item matrix factorisation."""
+"""The published simple methods as learners: rules, V-SkNN, STAN, item-item factorisation, and the user's own items."""
 
 from online_model.baselines.sourced import SourceLearner
 from online_model.candidates.factors import Factors
 from online_model.candidates.neighbours import Neighbours
+from online_model.candidates.own import OwnItems
 from online_model.candidates.pairs import PairCounts
 from online_model.config import ModelConfig
 
@@ -27,6 +28,11 @@ def stan(config: ModelConfig) -> SourceLearner:
 def mf(config: ModelConfig) -> SourceLearner:
     """Item-item matrix factorisation."""
     return SourceLearner("mf", config, Factors(seed=config.seed), (1.0,))
+
+
+def history(config: ModelConfig) -> SourceLearner:
+    """What the user turned to most often."""
+    return SourceLearner("history", config, OwnItems(), (1.0,))
 
 
 def _neighbours(config: ModelConfig) -> Neighbours:

@@ -36,6 +36,7 @@ SIGNALS = (
     "sitting_place",
     "in_history",
     "history_place",
+    "visits",
     *SIMILARITIES,
 )
 """What is known about a candidate, in the order of the columns."""
@@ -43,10 +44,10 @@ SIGNALS = (
 FACTS = ("next_total", "rules_total", "neighbours_total", "sitting_length", "current_popularity", "pause", "confidence")
 """What is known about a query, in the order of the columns."""
 
-SOURCES = ("recurrent", "neighbours", "rules", "transitions", "history", "popular")
+SOURCES = ("recurrent", "history", "neighbours", "rules", "transitions", "popular")
 """Where a candidate may come from, by number."""
 
-_N_NEIGHBOURS, _N_RULES, _N_NEXT, _N_POPULAR, _N_HISTORY = 50, 50, 20, 15, 10
+_N_NEIGHBOURS, _N_RULES, _N_NEXT, _N_POPULAR, _N_HISTORY = 50, 50, 20, 15, 20
 # Logarithms of shares and of faded counts start where these stand, so that "nothing known" is 0.
 _SHARE_FLOOR, _COUNT_FLOOR = 1e-3, 1e-2
 
@@ -107,10 +108,11 @@ class Evidence:
         n_queries = len(queries)
         proposals = [
             retrieved,
+            # Early, so that no full pool leaves them out: people return to what is theirs.
+            np.concatenate([_latest(queries.starts, queries.rows), _latest(queries.older_starts, queries.older)], 1),
             np.zeros((n_queries, 0), np.int32) if near is None else near.best(1, _N_NEIGHBOURS),
             pairs.best(2, _N_RULES),
             pairs.best(0, _N_NEXT),
-            np.concatenate([_latest(queries.starts, queries.rows), _latest(queries.older_starts, queries.older)], 1),
             np.tile(
                 np.concatenate([top[:_N_POPULAR] for top in self._trends.tops(n_rows, _N_POPULAR)[:2]]), (n_queries, 1)
             ),
@@ -140,8 +142,9 @@ class Evidence:
         signals[..., 12] = np.log1p(seen[..., 3]) - 8.0
         signals[..., 13] = np.log1p(seen[..., 4]) - 6.0
         places = history_places(queries, rows)
-        signals[..., 14:18:2] = places > 0
-        signals[..., 15:18:2] = np.log1p(places)
+        signals[..., 14:18:2] = places[..., :2] > 0
+        signals[..., 15:18:2] = np.log1p(places[..., :2])
+        signals[..., 18] = np.log1p(places[..., 2])
         signals[absent] = 0.0
 
         facts[:, :2] = np.log1p(totals)

@@ -42,14 +42,14 @@ def pool(proposals: Sequence[Ints], marks: Marks, limit: int) -> Pool:
 
 
 def history_places(queries: Queries, candidates: Ints) -> Ints:
-    """Return how many visits ago each candidate was last visited, 1 for the latest; 0 for not at all.
+    """Return how many visits ago each candidate was last visited, 1 for the latest; 0 for not at all; and how often.
 
     Args:
         queries: Whose histories.
         candidates: Rows, -1 for none, int32 [n_queries, n_candidates].
 
     Returns:
-        In the current sitting and in earlier ones, int32 [n_queries, n_candidates, 2].
+        Place in the current sitting, place in earlier ones, and visits in all, int32 [n_queries, n_candidates, 3].
     """
     return _history_places(queries.starts, queries.rows, queries.older_starts, queries.older, candidates)
 
@@ -87,18 +87,19 @@ def _history_places(
     starts: Offsets, rows: Ints, older_starts: Offsets, older: Ints, candidates: Ints
 ) -> npt.NDArray[np.int32]:
     n_queries, n_candidates = candidates.shape
-    places = np.zeros((n_queries, n_candidates, 2), np.int32)
+    places = np.zeros((n_queries, n_candidates, 3), np.int32)
     for query in range(n_queries):
         for column in range(n_candidates):
             row = candidates[query, column]
             if row < 0:
                 continue
-            for at in range(starts[query + 1] - 1, starts[query] - 1, -1):
+            # Oldest first, so that the latest visit is written last.
+            for at in range(starts[query], starts[query + 1]):
                 if rows[at] == row:
                     places[query, column, 0] = starts[query + 1] - at
-                    break
-            for at in range(older_starts[query + 1] - 1, older_starts[query] - 1, -1):
+                    places[query, column, 2] += 1
+            for at in range(older_starts[query], older_starts[query + 1]):
                 if older[at] == row:
                     places[query, column, 1] = older_starts[query + 1] - at
-                    break
+                    places[query, column, 2] += 1
     return places

@@ -114,7 +114,7 @@ def row_of(item: str) -> int:
 
 @settings(deadline=None)
 @given(Histories, Candidates)
-def test_places_count_back_from_the_latest_visit(histories, candidates):
+def test_places_count_back_from_the_latest_visit_and_visits_add_up(histories, candidates):
     asked = queries(contexts_of(histories[: len(candidates)]), row_of)
     found = history_places(asked, candidates)
     for line, (rows, sitting), wanted in zip(found.tolist(), histories, candidates.tolist(), strict=False):
@@ -122,7 +122,9 @@ def test_places_count_back_from_the_latest_visit(histories, candidates):
             [row for row in reversed(rows[min(sitting, len(rows)) :]) if row >= 0],
             [row for row in reversed(rows[: min(sitting, len(rows))]) if row >= 0],
         ]
-        assert line == [[part.index(row) + 1 if row in part else 0 for part in parts] for row in wanted]
+        places = [[part.index(row) + 1 if row in part else 0 for part in parts] for row in wanted]
+        visits = [sum(part.count(row) for part in parts) for row in wanted]
+        assert line == [[*place, n] for place, n in zip(places, visits, strict=True)]
 
 
 @settings(deadline=None)

@@ -123,11 +123,17 @@ def test_facts_tell_about_the_query(evidence):
 
 def test_the_history_is_told_apart_from_the_sitting(evidence):
     examined = examine(evidence, [context(5, 3, 5, 1, 0, sitting=3)], [[5, 2]], 8)
-    names = ("in_sitting", "sitting_place", "in_history", "history_place")
-    expected = {0: (1, 1, 0, 0), 1: (1, 2, 0, 0), 5: (0, 0, 1, 1), 3: (0, 0, 1, 2), 2: (0, 0, 0, 0)}
-    for row, (within, place, before, older) in expected.items():
+    names = ("in_sitting", "sitting_place", "in_history", "history_place", "visits")
+    expected = {0: (1, 1, 0, 0, 1), 1: (1, 2, 0, 0, 1), 5: (0, 0, 1, 1, 2), 3: (0, 0, 1, 2, 1), 2: (0, 0, 0, 0, 0)}
+    for row, (within, place, before, older, visits) in expected.items():
         found = [signal(examined, 0, row, name) for name in names]
-        assert found == pytest.approx([within, np.log1p(place), before, np.log1p(older)])
+        assert found == pytest.approx([within, np.log1p(place), before, np.log1p(older), np.log1p(visits)])
+
+
+def test_all_of_the_history_is_among_the_candidates_of_a_full_pool(evidence):
+    rows = [row % 10 for row in range(20)]
+    examined = examine(evidence, [context(*rows, sitting=18)], [[7]], 10)
+    assert set(examined.rows[0].tolist()) == set(range(10))
 
 
 def test_how_often_one_came_back_counts(evidence):

@@ -304,7 +304,7 @@ def test_a_copy_answers_alike_from_what_serving_is_told(config, kind):
 def test_a_network_of_another_width_is_refused(config):
     state = ranker(config, ranking_hidden=8).state()
     for load in (Ranker.load_state, Ranker.load_serving_state):
-        with pytest.raises(ValueError, match=r"has first of \[20, 8\], the settings say \[20, 4\]"):
+        with pytest.raises(ValueError, match=r"has first of \[21, 8\], the settings say \[21, 4\]"):
             load(ranker(config, ranking_hidden=4), state)
 
 
