@@ -32,7 +32,8 @@ class ModelConfig:
         whole_history: Read the window across sittings instead of from the current one alone.
         repeats: Learn that people stay on the item they are on, as any other item: for lists that do not exclude it.
         batch_size: Examples in one gradient step.
-        negatives: Items drawn uniformly per step that every target of the step is compared with.
+        negatives: Items drawn per step that every target of the step is compared with.
+        recent_negatives: Share of them that is drawn from the latest 10,000 targets, the others uniformly.
         learning_rate: Adagrad rate of item vectors and biases.
         dense_learning_rate: Adagrad rate of the encoder.
         row_half_life: Steps touching an item after which a squared gradient counts half in its Adagrad sums; 0: never.
@@ -72,6 +73,7 @@ class ModelConfig:
     repeats: bool = False
     batch_size: int = 64
     negatives: int = 2048
+    recent_negatives: float = 0.0
     learning_rate: float = 0.08
     dense_learning_rate: float = 0.1
     row_half_life: float = 3_000.0
@@ -135,6 +137,7 @@ class ModelConfig:
         self._check_integer("neighbour_sittings", 0)
         self._check_number("birth", least=0.0, most=1.0)
         self._check_number("drift_forget", least=0.0, most=1.0)
+        self._check_number("recent_negatives", least=0.0, most=1.0)
         self._check_number("probation_share", above=0.0, most=1.0)
         for name in ("whole_history", "repeats"):
             if not isinstance(getattr(self, name), bool):

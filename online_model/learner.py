@@ -11,6 +11,7 @@ from online_model.candidates.folds import Fold
 from online_model.candidates.queries import occurrences
 from online_model.config import ModelConfig
 from online_model.drift import DriftWatch
+from online_model.latest import LatestRows
 from online_model.lessons import TARGETS, Lessons, check, read
 from online_model.model import RecurrentModel
 from online_model.optimizer import DenseAdagrad, Pace, RowAdagrad
@@ -46,6 +47,7 @@ class OnlineLearner:
         self._rows = RowAdagrad(Pace.of_rows(config), config.hidden, self._recurrent.device)
         self._dense = DenseAdagrad(Pace.of_dense(config), self._recurrent.encoder.weights())
         self._drift = DriftWatch()
+        self._latest = LatestRows()
         # Rows that differ from what the latest update told; the first update tells everything.
         self._changed = np.zeros(1024, np.bool_)
         self._published: int | None = None
@@ -105,7 +107,7 @@ class OnlineLearner:
         lessons = read(examples, plan.row, self._recurrent.inputs)
         random_state = self._generator.get_state()
         try:
-            step = gradients(self._recurrent, lessons, self._generator)
+            step = gradients(self._recurrent, lessons, self._latest, self._generator)
             ranking = self._ranking_step(examples, lessons)
         except ModelDiverged:
             self._generator.set_state(random_state)
@@ -113,6 +115,7 @@ class OnlineLearner:
         self._model.changed()
         self._vocabulary.commit(plan)
         self._count(plan, examples)
+        self._latest.add(np.array(lessons.items[: lessons.n_targets], np.int64))
         if step is not None:
             self._apply(step)
         if ranking is not None:
@@ -146,6 +149,7 @@ class OnlineLearner:
         state = dump(self._model, self._vocabulary, self._rows, self._dense)
         state.tensors["generator"] = self._generator.get_state()
         state.tensors["drift"] = self._drift.state()
+        state.tensors["latest"] = self._latest.state()
         facts = {"kind": self.kind, "version": self.version, "n_folds": self._n_folds}
         state.metadata |= {**facts, "config": self.config.to_mapping()}
         return state
@@ -157,6 +161,7 @@ class OnlineLearner:
         with missing_parts_named():
             fresh._generator.set_state(state.tensors["generator"])
             fresh._drift.load_state(state.tensors["drift"])
+            fresh._latest.load_state(state.tensors["latest"])
             fresh.version = int(str(state.metadata["version"]))
             fresh._n_folds = int(str(state.metadata["n_folds"]))
         self.__dict__.update(fresh.__dict__)

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from online_model.cloze import with_holes
 from online_model.encoders.base import pack
+from online_model.latest import LatestRows
 from online_model.lessons import Lessons
 from online_model.losses import bpr_max, push_down
 from online_model.model import RecurrentModel
@@ -37,12 +38,13 @@ class Gradients:
     dense: dict[str, Tensor]
 
 
-def gradients(model: RecurrentModel, lessons: Lessons, generator: Generator) -> Gradients | None:
+def gradients(model: RecurrentModel, lessons: Lessons, latest: LatestRows, generator: Generator) -> Gradients | None:
     """Compute the gradients of a batch; changes nothing but the generator.
 
     Args:
         model: The weights.
         lessons: What to learn, as rows.
+        latest: Targets of late, that some of the negatives are drawn from.
         generator: Draws the negatives.
 
     Returns:
@@ -58,8 +60,9 @@ def gradients(model: RecurrentModel, lessons: Lessons, generator: Generator) -> 
     config, n_targets = model.config, lessons.n_targets
     packing = pack(lessons.sequences, holes)
     items = np.array(lessons.items, np.int64)
-    drawn = torch.randint(n_items, (config.negatives,), generator=generator).numpy()
-    candidates = _unique(n_items, items[:n_targets], drawn)
+    recent = latest.draw(round(config.negatives * config.recent_negatives), generator)
+    drawn = torch.randint(n_items, (config.negatives - len(recent),), generator=generator).numpy()
+    candidates = _unique(n_items, items[:n_targets], drawn, recent)
 
     inputs, _ = _weights(model.table, packing.rows)
     scored, biases = _weights(model.table, candidates)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 
 from online_model.config import ModelConfig
 from online_model.learners import build
@@ -45,12 +46,24 @@ class Walks:
     """People who walk along hidden relations, one step each in every mini-batch.
 
     Each item has a few successors, the first far likelier than the last. A walk goes on with probability `stay`, and
-    begins anew at a random item otherwise.
+    begins anew at a random item otherwise. All items are as popular as each other, unless there is a slope: then the
+    item of rank r is so by r to the minus that, both where walks begin and as a successor.
     """
 
-    def __init__(self, n_items: int, n_walkers: int, seed: int, *, n_successors: int = 4, stay: float = 0.9) -> None:
+    def __init__(
+        self,
+        n_items: int,
+        n_walkers: int,
+        seed: int,
+        *,
+        n_successors: int = 4,
+        stay: float = 0.9,
+        slope: float = 0.0,
+    ) -> None:
         self._chance = np.random.default_rng(seed)
         self._visits: list[Visit] = [(str(item), "view", 0) for item in range(n_items)]
+        popularity = np.arange(1.0, n_items + 1) ** -slope
+        self._popular = np.cumsum(popularity) / popularity.sum() if slope else None
         self._stay = stay
         self._shares = np.cumsum(0.5 ** np.arange(n_successors))
         self._shares /= self._shares[-1]
@@ -60,7 +73,14 @@ class Walks:
 
     def permute(self) -> None:
         """Replace every relation by another one."""
-        self._successors = self._chance.integers(len(self._visits), size=(len(self._visits), len(self._shares)))
+        self._successors = self._items((len(self._visits), len(self._shares)))
+
+    def _items(self, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        n_items = len(self._visits)
+        if self._popular is None:
+            return self._chance.integers(n_items, size=shape)
+        # Rounding may leave the last sum just below 1.
+        return np.minimum(np.searchsorted(self._popular, self._chance.random(shape)), n_items - 1)
 
     def __iter__(self) -> Iterator[list[Example]]:
         """Return mini-batches without end."""
@@ -71,7 +91,7 @@ class Walks:
         n_walkers = len(self._at)
         onward = self._chance.random(n_walkers) < self._stay
         choices = np.searchsorted(self._shares, self._chance.random(n_walkers))
-        fresh = self._chance.integers(len(self._visits), size=n_walkers)
+        fresh = self._items((n_walkers,))
         self._at = np.where(onward, self._successors[self._at, choices], fresh)
         examples = []
         for walker, (item, goes_on) in enumerate(zip(self._at.tolist(), onward.tolist(), strict=True)):

@@ -91,6 +91,37 @@ def endless(
     _print("endless", list(facts.items()))
 
 
+@app.command()
+def negatives(
+    context: typer.Context,
+    items: Annotated[int, typer.Option(min=1000, help="size of the catalogue")] = 50_000,
+    events: Annotated[int, typer.Option(min=10_000, help="length of the stream, for each share")] = 500_000,
+    json_path: JsonPath = None,
+) -> None:
+    """Recall with negatives drawn uniformly, and with a share of them drawn from the latest targets.
+
+    A synthetic catalogue of very unequal popularity; in process, without Kafka, the first stage alone.
+    """
+    settings: Settings = context.obj
+    import torch
+    from rich.progress import Progress
+
+    from stream.benchmarks import negatives as benchmark
+    from stream.benchmarks.rig import write_json
+
+    torch.set_num_threads(1)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("learning", total=events * len(benchmark.SHARES))
+        found = benchmark.run(settings.model, items, events, on_events=lambda n: progress.update(task, completed=n))
+    write_json(json_path, {**_machine(), "results": [asdict(result) for result in found]})
+    table = Table("recent", "scored", "recall@20", "MRR@20", "learned a second", title=f"negatives of {items:,} items")
+    for result in found:
+        figures = (result.recall, result.mrr)
+        speed = f"{result.learned_per_second:,.0f}"
+        table.add_row(f"{result.share:.0%}", f"{result.scored:,}", *(f"{figure:.4f}" for figure in figures), speed)
+    Console().print(table)
+
+
 @app.command("all")
 def all_(context: typer.Context) -> None:
     """Run every benchmark with its defaults."""

@@ -240,3 +240,26 @@ def same_answers(copy, learner, batch) -> bool:
     return copy.recommend(requests, 20) == learner.recommend(requests, 20) and copy.rank(
         requests, targets
     ) == learner.rank(requests, targets)
+
+
+def test_recent_negatives_push_down_what_was_a_target_of_late_and_nothing_else(config, context):
+    learner = OnlineLearner(replace(config, recent_negatives=1.0, negatives=200))
+    items = [str(item) for item in range(30)]
+    learner.learn([Example(context(), item) for item in items])
+    learner.learn([Example(context("0"), item) for item in ("1", "2")])
+    before = {item: vector(learner, item) for item in items}
+    learner.learn([Example(context("3"), "4")])
+    moved = {item for item in items if not torch.equal(before[item], vector(learner, item))}
+    assert moved == {"1", "2", "3", "4"}
+
+
+def test_with_recent_negatives_a_restart_changes_nothing(config, batches):
+    config = replace(config, recent_negatives=0.5, max_items=60)
+    whole, stopped = OnlineLearner(config), OnlineLearner(config)
+    for batch in batches(20, n_items=300):
+        whole.learn(batch)
+        stopped.learn(batch)
+        restarted = OnlineLearner(config)
+        restarted.load_state(stopped.state())
+        stopped = restarted
+    assert same_tensors(whole, stopped)
