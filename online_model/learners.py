@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from online_model.baselines.markov import MarkovLearner
 from online_model.baselines.popularity import PopularityLearner
-from online_model.baselines.simple import history, mf, rules, stan, vsknn
+from online_model.baselines.simple import history, markov, mf, rules, stan, vsknn
 from online_model.config import ModelConfig
 from online_model.learner import OnlineLearner
 from online_model.protocol import Learner
@@ -22,7 +21,7 @@ LEARNERS: Mapping[str, Callable[[ModelConfig], Learner]] = {
     DEFAULT: OnlineLearner,
     "gru": _first_stage,
     PopularityLearner.kind: PopularityLearner,
-    MarkovLearner.kind: MarkovLearner,
+    "markov": markov,
     "rules": rules,
     "vsknn": vsknn,
     "stan": stan,

@@ -1,4 +1,4 @@
-"""The published simple methods as learners: rules, V-SkNN, STAN, item-item factorisation, and the user's own items."""
+"""The published simple methods as learners, all incremental, each a source of candidates by itself."""
 
 from online_model.baselines.sourced import SourceLearner
 from online_model.candidates.factors import Factors
@@ -7,12 +7,18 @@ from online_model.candidates.own import OwnItems
 from online_model.candidates.pairs import PairCounts
 from online_model.config import ModelConfig
 
+_FOLLOWERS = 128
 _SITTINGS, _SITTINGS_PER_ITEM = 1 << 17, 8
+
+
+def markov(config: ModelConfig) -> SourceLearner:
+    """A first-order Markov chain: what came directly after the item one is on."""
+    return SourceLearner("markov", config, PairCounts(_FOLLOWERS), (1.0, 0.0, 0.0))
 
 
 def rules(config: ModelConfig) -> SourceLearner:
     """Sequential rules from the item one is on and, at half the weight, from those before it."""
-    return SourceLearner("rules", config, PairCounts(n_slots=128), (0.0, 1.0, 0.5), label="rules")
+    return SourceLearner("rules", config, PairCounts(_FOLLOWERS), (0.0, 1.0, 0.5), label="rules")
 
 
 def vsknn(config: ModelConfig) -> SourceLearner:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from online_model.baselines.markov import MarkovLearner
 from online_model.baselines.popularity import PopularityLearner
+from online_model.baselines.simple import markov
 from online_model.config import ModelConfig
 from online_model.evaluation.metrics import RankLog
 from online_model.evaluation.prequential import Freeze, Prequential
@@ -170,7 +170,7 @@ def test_popularity_by_hand():
 
 
 def test_markov_by_hand():
-    learner = MarkovLearner(ModelConfig(popularity_half_life=1e9))
+    learner = markov(ModelConfig(popularity_half_life=1e9))
     outcome = Prequential(learner, 1).run(steps("a1 a2 a3 b1 b3 c1 c2 d1 d2", None))
     # a2, a3 new: 0, 0 | b3: after 1 came 2, then popular without 1: of 3 (1): 2 | c2: after 1 came 2 and 3 once each;
     # 3 is the more popular (2 against 1): 2 | d2: after 1 came 2 twice: 1

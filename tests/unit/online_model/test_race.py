@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_model.baselines.markov import MarkovLearner
 from online_model.baselines.popularity import PopularityLearner
+from online_model.baselines.simple import markov
 from online_model.config import ModelConfig
 from online_model.evaluation.batches import Batches
 from online_model.evaluation.contestant import Contestant
@@ -156,10 +156,10 @@ def test_further_items_are_those_that_a_look_ahead_finds(chosen):
 def test_every_model_meets_the_same_mini_batches_and_ranks_as_alone():
     steps = stream("a1 b1 a2 b3 a3 b2 a1 c1 c2 c3 a2 b1 c1")
     one, other = Fixed("21"), Fixed("3")
-    outcome = race(steps, 4, one=one, other=other, markov=MarkovLearner(ModelConfig()))
+    outcome = race(steps, 4, one=one, other=other, markov=markov(ModelConfig()))
     assert one.learned == other.learned
     assert [len(batch) for batch in one.learned] == [4, 4, 4, 1]
-    alone = Prequential(MarkovLearner(ModelConfig()), 4).run(steps)
+    alone = Prequential(markov(ModelConfig()), 4).run(steps)
     assert outcome.ranks["markov"].tolist() == alone.ranks.tolist()
     assert outcome.unscored == alone.unscored
     assert set(outcome.costs) == {"one", "other", "markov"}

@@ -4,18 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from online_model.baselines.simple import mf, rules, stan, vsknn
+from online_model.baselines.simple import markov, mf, rules, stan, vsknn
 from online_model.baselines.sourced import SourceLearner
-from online_model.candidates.pairs import PairCounts
 from online_model.protocol import Context, Example
 
 
-def transitions(config):
-    return SourceLearner("direct", config, PairCounts(), (1.0, 0.0, 0.0), label="transitions")
-
-
 def test_known_first_by_score_then_by_popularity_then_what_is_popular(config, context, asking):
-    learner = transitions(config)
+    learner = markov(config)
     learner.learn([Example(context(), item) for item in ("c", "c", "d", "e", "e", "e", "on")])
     report = learner.learn([Example(context("on"), item) for item in ("b", "d", "c", "b")])
     assert report.n_targets == 4
@@ -28,7 +23,7 @@ def test_known_first_by_score_then_by_popularity_then_what_is_popular(config, co
 
 
 def test_ties_count_against_the_target_among_the_known_and_behind_them(config, context, asking):
-    learner = transitions(config)
+    learner = markov(config)
     learner.learn([Example(context(), item) for item in ("on", "a", "b", "c", "d", "e", "e")])
     learner.learn([Example(context("on"), item) for item in ("a", "b")])
     learner.learn([Example(context(), item) for item in ("on", "e", "d", "c")])
@@ -39,7 +34,7 @@ def test_ties_count_against_the_target_among_the_known_and_behind_them(config, c
 
 def test_equals_in_score_and_popularity_share_the_last_rank(config, context, asking):
     # So slow a fading that sightings count alike to the last bit of what is compared.
-    learner = transitions(replace(config, popularity_half_life=1e300))
+    learner = markov(replace(config, popularity_half_life=1e300))
     learner.learn([Example(context(), item) for item in ("on", "x", "y")])
     learner.learn([Example(context("on"), item) for item in ("a", "b")])
     assert learner.rank([asking("on")] * 4, ["a", "b", "x", "y"]) == [2, 2, 4, 4]
@@ -73,7 +68,7 @@ def test_rules_reach_further_back_than_the_current_item(config, context, asking)
 
 
 def test_signals_of_a_lost_source_are_named(config):
-    learner = transitions(config)
+    learner = markov(config)
     state = learner.state()
     del state.metadata["source"]
     with pytest.raises(ValueError, match="lacks facts about its source"):
@@ -87,3 +82,30 @@ def test_factors_of_another_width_are_refused(config, context):
     learner.learn([Example(context("a"), "b"), Example(context(), "a")])
     with pytest.raises(ValueError, match="have 8 numbers, the settings say 4"):
         SourceLearner("mf", config, Factors(hidden=4), (1.0,)).load_state(learner.state())
+
+
+def test_a_markov_chain_knows_only_the_item_one_is_on_and_only_in_this_sitting(config, context, asking):
+    learner = markov(config)
+    learner.learn([Example(context(), "a"), Example(context("a"), "b"), Example(context("a", "b"), "c")])
+    assert learner.recommend([asking("b", "a")], 1)[0].items == ["b"]
+    assert learner.recommend([asking("a", "c")], 1)[0].sources == ["popular"]
+    paused = replace(asking("a"), context=replace(context("a"), sitting=1))
+    assert set(learner.recommend([paused], 5)[0].sources) == {"popular"}
+
+
+@pytest.mark.parametrize("gone", ["leader", "follower"])
+def test_who_takes_over_a_row_inherits_no_transitions(config, context, asking, gone):
+    learner = markov(replace(config, max_items=3, probation_share=0.4))
+    for _ in range(2):
+        learner.learn([Example(context(), "old"), Example(context(), "keep")])
+    pair = ("old", "keep") if gone == "leader" else ("keep", "old")
+    learner.learn([Example(context(pair[0]), pair[1])])
+    assert learner.recommend([asking(pair[0])], 1)[0].sources == ["transitions"]
+    # "old" is now the least recently seen, and both newcomers are seen often enough to stay.
+    learner.learn([Example(context(), "keep")])
+    for _ in range(2):
+        learner.learn([Example(context(), "new"), Example(context(), "newer"), Example(context(), "keep")])
+    assert learner.rank([asking()], ["old"]) == [0]
+    for item in ("keep", "new", "newer"):
+        (listed,) = learner.recommend([asking(item)], 5)
+        assert set(listed.sources) == {"popular"}
