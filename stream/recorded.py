@@ -71,12 +71,7 @@ def open_stream(
     from online_model.evaluation.streams import EventFile, StreamError
     from stream.behaviors import behavior_table
 
-    columns = {}
-    for pair in mapping:
-        column, equals, field = pair.partition("=")
-        if not (column and equals and field):
-            raise StartupError(f"--map must be COLUMN=FIELD, not {pair!r}")
-        columns[field] = column
+    columns = parse_columns(mapping)
     roles = {name: (behavior.name, behavior.role) for name, behavior in behavior_table(settings.behaviors).items()}
     try:
         events = EventFile(file, columns=columns, key=reading.key, unit=unit.value, strict=strict, group=reading.by)
@@ -89,6 +84,26 @@ def open_stream(
         return islice(sequences.follow(events.read()), reading.limit)
 
     return read, events
+
+
+def parse_columns(pairs: Iterable[str]) -> dict[str, str]:
+    """Return the column of each field that COLUMN=FIELD pairs name; a column's own name may hold an equals sign.
+
+    Raises:
+        StartupError: A pair is malformed, or a field is named twice.
+
+    >>> parse_columns(["visitor=user_id", "utm=a=item_id"])
+    {'user_id': 'visitor', 'item_id': 'utm=a'}
+    """
+    columns: dict[str, str] = {}
+    for pair in pairs:
+        column, equals, field = pair.rpartition("=")
+        if not (column and equals and field):
+            raise StartupError(f"--map must be COLUMN=FIELD, not {pair!r}")
+        if field in columns:
+            raise StartupError(f"--map names two columns for {field}: {columns[field]} and {column}")
+        columns[field] = column
+    return columns
 
 
 def refuse_empty(file: Path, n_events: int, events: "EventFile") -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream.errors import StartupError
-from stream.recorded import need_folder, need_matplotlib
+from stream.recorded import need_folder, need_matplotlib, parse_columns
 
 if TYPE_CHECKING:
     from online_model.config import ModelConfig
@@ -128,12 +128,7 @@ def _try(
 
 
 def _mapping(pairs: list[str], key: str | None) -> dict[str, str]:
-    given = {}
-    for pair in pairs:
-        column, equals, field = pair.rpartition("=")
-        if not (column and equals and field):
-            raise StartupError(f"--map must be COLUMN=FIELD, not {pair!r}")
-        given[field] = column
+    given = parse_columns(pairs)
     return given if key is None else {**given, "user_id": key}
 
 

@@ -150,6 +150,7 @@ WRONG = {
     "no such key": (["SHOP", "--map", "visitor=user_id", "--key", "session"], "has no column session"),
     "strict": (["SHOP", "--map", "visitor=user_id", "--strict"], "line 701: 2 columns"),
     "map": (["SHOP", "--map", "visitor"], "--map must be COLUMN=FIELD, not 'visitor'"),
+    "map twice": (["SHOP", "--map", "a=user_id", "--map", "b=user_id"], "two columns for user_id: a and b"),
     "field": (["SHOP", "--map", "visitor=person"], "cannot map to person"),
     "gap": (["SHOP", "--session-gap", "0"], "--session-gap must be above 0 seconds, not 0"),
     "freeze": (["SHOP", "--freeze-at", "1"], "--freeze-at must be a share above 0 and below 1, not 1"),
