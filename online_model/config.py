@@ -76,8 +76,8 @@ class ModelConfig:
     recent_negatives: float = 0.0
     learning_rate: float = 0.08
     dense_learning_rate: float = 0.1
-    row_half_life: float = 3_000.0
-    dense_half_life: float = 3_000.0
+    row_half_life: float = 1_000.0
+    dense_half_life: float = 1_000.0
     rate_floor: float = 0.0
     drift_forget: float = 0.0
     score_regularisation: float = 1.5
