@@ -2,6 +2,7 @@
 
 The stream stands in the topic before the worker starts, so what is measured is the worker working off a backlog; the
 same stream is then put through the same learner in this process, without Kafka, by the same definition of a hit.
+The worker may be killed on the way: what it then recommends must be as good.
 """
 
 import json
@@ -13,10 +14,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from online_model.evaluation.metrics import DEPTH
 from stream.benchmarks.rig import Metrics, Rig, rig
-from stream.records import decode_recommendation
+from stream.records import TrainingExample, decode_example, decode_recommendation
 from stream.settings import Settings
-from stream.topics.reading import as_bytes
+from stream.topics.reading import TopicReader, as_bytes
 
 ARMS = ("live", "frozen", "nightly", "popularity")
 POLL_SECONDS = 0.5
@@ -25,7 +27,12 @@ SLICES = 10
 
 @dataclass(frozen=True, slots=True)
 class PipelineResult:
-    """What a run came to: hits at 20 over scored events by arm, in all, in the last tenth, and live by tenth."""
+    """What a run came to.
+
+    Rates are hits at 20 over scored events: of the lists that examples say were served; and by arm as the worker counts
+    them, in all, in the last tenth, and live by tenth. A worker that was killed has begun to count anew: then these are
+    left out.
+    """
 
     events: int
     answered: int
@@ -36,6 +43,8 @@ class PipelineResult:
     worker_cpu_seconds: float
     broker_cpu_seconds: float
     worker_mib: float
+    kills: int
+    live: float
     arms: dict[str, float]
     arms_last: dict[str, float]
     live_tenths: list[float]
@@ -43,28 +52,35 @@ class PipelineResult:
     isolation: str
 
 
-def run(settings: Settings, file: Path, n_events: int, *, compare: bool) -> PipelineResult:
-    """Put the first events of a file through Kafka and a worker."""
+def run(settings: Settings, file: Path, n_events: int, *, compare: bool, kills: int = 0) -> PipelineResult:
+    """Put the first events of a file through Kafka and a worker, which is killed so many times on its way."""
     with rig(settings, measure={"sample": 1.0}) as at:
         at.produce("replay", str(file), "--limit", str(n_events), "--speed", "max")
         n_produced = len(at.read(at.settings.topics.events[0]))
         ready_seconds = at.start_worker()
         before = at.usage()
-        seconds, history = _until_learned(at, n_produced)
+        history: list[Metrics] = []
+        if kills:
+            seconds = _with_kills(at, n_produced, kills)
+        else:
+            seconds, history = _until_learned(at, n_produced)
         after = at.usage()
+        examples = _examples(at)
         in_process = _in_process(file, n_events) if compare else None
         return PipelineResult(
             events=n_produced,
             answered=_n_answered(at),
-            examples=len(at.read(at.settings.training_examples_topic)),
+            examples=len(examples),
             ready_seconds=ready_seconds,
             seconds=seconds,
             events_per_second=n_produced / seconds,
             worker_cpu_seconds=after.worker_cpu - before.worker_cpu,
             broker_cpu_seconds=after.broker_cpu - before.broker_cpu,
             worker_mib=after.worker_mib,
-            arms=_rates(history[-1], {}),
-            arms_last=_rates(history[-1], history[-2] if len(history) > 1 else {}),
+            kills=kills,
+            live=_live(examples),
+            arms=_rates(history[-1], {}) if history else {},
+            arms_last=_rates(history[-1], history[-2] if len(history) > 1 else {}) if history else {},
             live_tenths=[_rates(now, then)["live"] for then, now in pairwise([{}, *history])],
             in_process=in_process,
             isolation=at.settings.trainer.isolation,
@@ -85,6 +101,44 @@ def _until_learned(at: Rig, n_events: int) -> tuple[float, list[Metrics]]:
         if n_learned >= n_events:
             return time.monotonic() - started, history
         time.sleep(POLL_SECONDS)
+
+
+def _with_kills(at: Rig, n_events: int, kills: int) -> float:
+    """Kill the worker at even parts of the stream and start it again; return the seconds until all was answered."""
+    started = time.monotonic()
+    with TopicReader(at.settings, at.settings.training_examples_topic) as reader:
+        for number in range(1, kills + 1):
+            _until_logged(at, reader, n_events * number // (kills + 1))
+            at.kill_worker()
+            at.start_worker()
+        _until_logged(at, reader, n_events)
+    # A kill leaves some examples twice, so the log's length alone does not say that all are there.
+    while len(_examples(at)) < n_events:
+        assert at.worker is not None
+        at.worker.check()
+        time.sleep(POLL_SECONDS)
+    return time.monotonic() - started
+
+
+def _until_logged(at: Rig, reader: TopicReader, n_records: int) -> None:
+    while sum(end - first for first, end in reader.bounds().values()) < n_records:
+        assert at.worker is not None
+        at.worker.check()
+        time.sleep(POLL_SECONDS)
+
+
+def _examples(at: Rig) -> list[TrainingExample]:
+    """Read the examples, each event's first."""
+    found: dict[tuple[str, int, int], TrainingExample] = {}
+    for message in at.read(at.settings.training_examples_topic):
+        example = decode_example(as_bytes(message.value()) or b"")
+        found.setdefault((example.topic, example.partition, example.offset), example)
+    return list(found.values())
+
+
+def _live(examples: list[TrainingExample]) -> float:
+    ranks = [example.rank for example in examples if example.scored]
+    return sum(0 < rank <= DEPTH for rank in ranks) / max(1, len(ranks))
 
 
 def _rates(metrics: Metrics, earlier: Metrics) -> dict[str, float]:

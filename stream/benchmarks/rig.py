@@ -4,6 +4,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from confluent_kafka import Message
 from stream.brokers.apache import ApacheKafka
 from stream.brokers.ports import free_ports
 from stream.errors import StartupError
-from stream.live.children import Child
+from stream.live.children import Child, ChildDied
 from stream.live.plan import environment
 from stream.settings import Settings
 from stream.topics.preflight import create_missing
@@ -69,6 +70,7 @@ class Rig:
         self.settings = Settings(**{**values, "model": settings.model, "trainer": settings.trainer})
         create_missing(self.settings)
         self.worker: Child | None = None
+        self._cpu_of_the_dead = 0.0
 
     def start_worker(self) -> float:
         """Start the worker; return the seconds until it was ready."""
@@ -84,6 +86,16 @@ class Rig:
             except OSError:
                 time.sleep(0.05)
         raise StartupError(f"the worker was not ready within {READY_SECONDS:.0f} s; its log is {worker.log_path}")
+
+    def kill_worker(self) -> None:
+        """Kill the worker; its trainer ends by itself."""
+        assert self.worker is not None
+        self._cpu_of_the_dead = self.usage().worker_cpu
+        os.kill(self.worker.pid, signal.SIGKILL)
+        with suppress(ChildDied):
+            while True:
+                self.worker.check()
+                time.sleep(0.01)
 
     def produce(self, *arguments: str) -> str:
         """Run `millstream produce ...` to its end; return what it printed.
@@ -116,7 +128,7 @@ class Rig:
         return {(m["name"], m["labels"] or ""): float(m["value"]) for m in _SAMPLE.finditer(text)}
 
     def usage(self) -> Usage:
-        """Read what worker (its trainer included) and broker have used."""
+        """Read what worker (its trainer and those that were killed included) and broker have used."""
         import psutil
 
         assert self.worker is not None
@@ -126,7 +138,7 @@ class Rig:
         broker = psutil.Process(self.broker.pid).cpu_times()
         times = [process.cpu_times() for process in family]
         return Usage(
-            worker_cpu=sum(each.user + each.system for each in times),
+            worker_cpu=self._cpu_of_the_dead + sum(each.user + each.system for each in times),
             broker_cpu=broker.user + broker.system,
             worker_mib=sum(process.memory_info().rss for process in family) / 2**20,
         )

@@ -25,6 +25,7 @@ def pipeline(
     file: Annotated[Path | None, typer.Option(help="events to replay; a synthetic stream by default")] = None,
     events: Annotated[int, typer.Option(min=1000, help="events to take")] = 100_000,
     compare: Annotated[bool, typer.Option(help="put the same events through the learner in this process too")] = True,
+    kills: Annotated[int, typer.Option(min=0, help="times that the worker is killed and started again")] = 0,
     json_path: JsonPath = None,
 ) -> None:
     """Events a second scored and learned through Kafka, against the same learner in process."""
@@ -34,16 +35,17 @@ def pipeline(
 
     _need_psutil()
     with synthetic_file(file, events) as stream:
-        result = benchmark.run(settings, stream, events, compare=compare)
+        result = benchmark.run(settings, stream, events, compare=compare, kills=kills)
     facts = asdict(result)
     write_json(json_path, {**_machine(), **facts})
     rows = [(name, facts[name]) for name in facts if not isinstance(facts[name], dict | list)]
-    rows.append(("live by tenth", " ".join(f"{rate:.3f}" for rate in result.live_tenths)))
+    if result.live_tenths:
+        rows.append(("live by tenth", " ".join(f"{rate:.3f}" for rate in result.live_tenths)))
     rows += [(f"hit rate at 20, {arm}", rate) for arm, rate in result.arms.items()]
     rows += [(f"... in the last tenth, {arm}", rate) for arm, rate in result.arms_last.items()]
     if result.in_process is not None:
         rows += [(f"in process: {name}", result.in_process[name]) for name in ("recall", "mrr", "events_per_second")]
-        rows.append(("live over in-process recall", result.arms["live"] / result.in_process["recall"]))
+        rows.append(("live over in-process recall", result.live / result.in_process["recall"]))
     _print("pipeline", rows)
 
 
