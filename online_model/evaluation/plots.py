@@ -28,6 +28,7 @@ def draw_course(path: Path, courses: Mapping[str, Accuracy], title: str) -> None
     for name, accuracy in courses.items():
         _draw_tenths(axes, name, accuracy.recall_tenths)
     _finish(axes, "recall at 20")
+    _name(figure, axes)
     figure.savefig(path, dpi=150)
 
 
@@ -44,6 +45,7 @@ def draw_learning(path: Path, courses: Mapping[str, Mapping[str, Tenths]], title
         for name, course in courses.items():
             _draw_tenths(axes, name, course[key])
         _finish(axes, label)
+    _name(figure, panels[0])
     figure.savefig(path, dpi=150)
 
 
@@ -71,6 +73,7 @@ def draw_gains(
             axes.errorbar(xs, ys, errors, color=color, marker="o", markersize=4, capsize=3, label=f"over {name}")
         axes.axhline(0, color="black", linewidth=1)
         _finish(axes, f"gain of {first}, {label}", from_zero=False)
+    _name(figure, panels[0])
     figure.savefig(path, dpi=150)
 
 
@@ -108,4 +111,8 @@ def _finish(axes: "Axes", label: str, *, from_zero: bool = True) -> None:
     if from_zero:
         axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend()
+
+
+def _name(figure: "Figure", axes: "Axes") -> None:
+    """Say what the lines of all panels are, beside them: among them it would hide some."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
