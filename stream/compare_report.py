@@ -10,7 +10,7 @@ from online_model.evaluation.bootstrap import Interval
 from online_model.evaluation.calibration import Calibration
 from online_model.evaluation.metrics import CUTOFFS, DEPTH
 from online_model.evaluation.plots import draw_calibration, draw_gains, draw_learning
-from stream.markdown import table
+from stream.markdown import interval, table
 
 _TITLES = {"all": "All events", "last_70": "The last 70% of the stream"}
 _SEGMENTS = (
@@ -100,7 +100,7 @@ class CompareReport:
             for window, title in _TITLES.items():
                 for figure, label in (("recall", "recall@20"), ("mrr", "MRR@20")):
                     if gain[window] is not None:
-                        rows.append([rival, title.lower(), label, _interval(gain[window][figure])])
+                        rows.append([rival, title.lower(), label, interval(gain[window][figure])])
         first = next(iter(self._models))
         about = "Paired bootstrap by user, 1,000 resamples: difference and 95% interval."
         gains = table(["over", "events", "figure", "gain"], rows)
@@ -192,7 +192,3 @@ def _figure(value: float | None) -> str:
 
 def _count(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
-
-
-def _interval(gain: Mapping[str, float]) -> str:
-    return f"{gain['difference']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})"

@@ -1,6 +1,6 @@
 """Markdown that can be read as text too."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -17,3 +17,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
     return "\n".join([padded[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *padded[1:]])
+
+
+def interval(gain: Mapping[str, float]) -> str:
+    """Return a difference with its interval as text.
+
+    >>> interval({"difference": 0.0123, "low": -0.001, "high": 0.02})
+    '+0.0123 (-0.0010 to +0.0200)'
+    """
+    return f"{gain['difference']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})"

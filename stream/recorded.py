@@ -117,6 +117,22 @@ def refuse_empty(file: Path, n_events: int, events: "EventFile") -> None:
         raise StartupError(f"{file} holds no event that can be used{first}")
 
 
+def count_events(read: "Callable[[], Iterator[Step]]", events: "EventFile") -> int:
+    """Return the length of a stream.
+
+    Raises:
+        StartupError: It cannot be read, or there is no event in it.
+    """
+    from online_model.evaluation.streams import StreamError
+
+    try:
+        n_events = sum(1 for _ in read())
+    except StreamError as error:
+        raise StartupError(str(error)) from error
+    refuse_empty(events.path, n_events, events)
+    return n_events
+
+
 def warn_of_bad_lines(events: "EventFile") -> None:
     """Tell on standard error which lines were no events."""
     for message in events.bad.first:

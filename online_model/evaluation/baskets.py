@@ -2,18 +2,23 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from online_model.evaluation.bootstrap import paired_bootstrap
 from online_model.evaluation.contestant import Racer
 from online_model.evaluation.metrics import DEPTH
 from online_model.evaluation.sequences import Step
 from online_model.protocol import Context, Request
 
 Figures = npt.NDArray[np.float64]
+
+# Share of the baskets, from the end, that figures are told of besides all.
+_LAST = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,36 @@ class BasketRace:
             recall, ndcg = basket_figures(items, basket.items)
             self._recall[name].append(recall)
             self._ndcg[name].append(ndcg)
+
+
+def summarise(outcome: BasketOutcome) -> dict[str, Any]:
+    """Return means, and what the first model is ahead of each other one, with 95% intervals by user.
+
+    Args:
+        outcome: Of a stream with a scored basket at least.
+    """
+    first, *others = outcome.recall
+    n_first = round(len(outcome.owners) * (1 - _LAST))
+    found: dict[str, Any] = {
+        "events": outcome.events,
+        "baskets": len(outcome.owners),
+        "unscored": outcome.unscored,
+        "models": {
+            name: {
+                "recall": float(outcome.recall[name].mean()),
+                "ndcg": float(outcome.ndcg[name].mean()),
+                "recall_last_70": float(outcome.recall[name][n_first:].mean()),
+                "ndcg_last_70": float(outcome.ndcg[name][n_first:].mean()),
+                "events_per_second": outcome.events / max(outcome.seconds[name], 1e-9),
+            }
+            for name in outcome.recall
+        },
+    }
+    for name in others:
+        differences = np.stack([figure[first] - figure[name] for figure in (outcome.recall, outcome.ndcg)], 1)
+        recall, ndcg = paired_bootstrap(outcome.owners, differences)
+        found["models"][name]["behind"] = {"recall": asdict(recall), "ndcg": asdict(ndcg)}
+    return found
 
 
 def basket_figures(items: Sequence[str], targets: set[str]) -> tuple[float, float]:

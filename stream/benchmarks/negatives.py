@@ -6,7 +6,6 @@ The stream of `endless`, with a catalogue that is all there from the beginning a
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -69,16 +68,12 @@ def run(
     for share in shares:
         done = len(found) * n_events
         settings = replace(config, recent_negatives=share, max_items=max(config.max_items, 2 * n_items))
-        found.append(_run(settings, n_items, n_events, seed, partial(_onward, on_events, done)))
+        found.append(_run(settings, n_items, n_events, seed, done, on_events))
     return found
 
 
-def _onward(on_events: Callable[[int], None], done: int, n_events: int) -> None:
-    on_events(done + n_events)
-
-
 def _run(
-    config: ModelConfig, n_items: int, n_events: int, seed: int, on_events: Callable[[int], None]
+    config: ModelConfig, n_items: int, n_events: int, seed: int, done: int, on_events: Callable[[int], None]
 ) -> NegativesResult:
     walks = Walks(n_items, config.batch_size, seed, slope=SLOPE)
     learner = build("gru", config)
@@ -95,7 +90,7 @@ def _run(
         begin = time.process_time()
         learner.learn(batch)
         seconds += time.process_time() - begin
-        on_events((number + 1) * config.batch_size)
+        on_events(done + (number + 1) * config.batch_size)
     placed = np.array(ranks, np.int64)
     return NegativesResult(
         n_items,

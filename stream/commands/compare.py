@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream.commands.options import (
+    Changes,
     Columns,
     Key,
     Limit,
@@ -20,6 +21,7 @@ from stream.commands.options import (
     SessionGap,
     StreamFile,
     Strict,
+    Threads,
     TimeUnit,
 )
 from stream.entrants import Entrant, entrants
@@ -27,11 +29,11 @@ from stream.errors import StartupError
 from stream.recorded import (
     Reading,
     Unit,
+    count_events,
     need_matplotlib,
     open_stream,
     progress,
     reading,
-    refuse_empty,
     warn_of_bad_lines,
 )
 from stream.searching import Budget, Search, Spaces, spaces
@@ -62,9 +64,7 @@ def compare(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="where page, figures and pictures go")],
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="MODEL.SETTING=VALUE", help="a setting of one model")
-    ] = None,
+    changes: Changes = None,
     limit: Limit = None,
     key: Key = "user_id",
     session_gap: SessionGap = None,
@@ -95,7 +95,7 @@ def compare(
     objective: Annotated[Objective, typer.Option(help="search: what is to be high")] = Objective.RECALL,
     search_only: Annotated[bool, typer.Option("--search-only", help="end after the search")] = False,
     seed: Seed = None,
-    threads: Annotated[int, typer.Option(min=1, help="threads of torch; 1 makes results exact again")] = 1,
+    threads: Threads = 1,
 ) -> None:
     """Put several models through one stream, predicting each event before it is learned, and tell them apart.
 
@@ -120,7 +120,7 @@ def compare(
     _use_threads(threads)
     stopped = "a comparison counts only whole, so nothing was written"
     try:
-        n_events = _count(read, events)
+        n_events = count_events(read, events)
         if wanted is not None:
             stopped = f"finished trials are kept in {out / _TRIALS}"
             taking_part = _search(taking_part, *wanted, how, read, n_events, out, file)
@@ -145,17 +145,6 @@ def _use_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-
-
-def _count(read: "Callable[[], Iterator[Step]]", events: "EventFile") -> int:
-    from online_model.evaluation.streams import StreamError
-
-    try:
-        n_events = sum(1 for _ in read())
-    except StreamError as error:
-        raise StartupError(str(error)) from error
-    refuse_empty(events.path, n_events, events)
-    return n_events
 
 
 def _search(

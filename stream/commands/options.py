@@ -25,4 +25,9 @@ Columns = Annotated[
 ]
 TimeUnit = Annotated[Unit, typer.Option(help="what the time column counts")]
 Strict = Annotated[bool, typer.Option("--strict", help="stop at a broken line instead of skipping it")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="MODEL.SETTING=VALUE", help="a setting of one model")
+]
+JsonPath = Annotated[Path | None, typer.Option("--json", metavar="PATH|-", help="write the figures as one JSON object")]
+Threads = Annotated[int, typer.Option(min=1, help="threads of torch; 1 makes results exact again")]
 Seed = Annotated[int | None, typer.Option(help="of all random numbers")]

@@ -11,6 +11,7 @@ import typer
 
 from stream.commands.options import (
     Columns,
+    JsonPath,
     Key,
     Limit,
     NoRepeats,
@@ -54,9 +55,7 @@ def replay(
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="what predicts and learns [the one that measured best]")
     ] = None,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="PATH|-", help="write the figures as one JSON object")
-    ] = None,
+    json_path: JsonPath = None,
     plot: Annotated[Path | None, typer.Option(help="draw recall over the stream (needs matplotlib)")] = None,
     key: Key = "user_id",
     session_gap: SessionGap = None,
