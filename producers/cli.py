@@ -6,7 +6,7 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from ulid import ULID
@@ -20,10 +20,12 @@ from producers.mapping import EventMapper, MappingInvalid, parse_mapping
 from producers.pace import RecordedPace, SteadyPace
 from producers.publish import EventPublisher
 from producers.replay import Replay, ReplayReport, resolve_unit, sample, shift_to_now
-from producers.shop import Shop, ShopConfig
-from producers.synthetic import CatalogueOutput, Status, Synthetic, event_clock
+from producers.shop_config import ShopConfig
 from producers.terminal import ProgressLine, Stop, say, stop_on_signals
 from producers.times import TimeUnit, TimeUnitUnclear
+
+if TYPE_CHECKING:  # the shop's numbers take a while to import, and every `millstream` command comes by here
+    from producers.synthetic import CatalogueOutput, Status
 
 app = typer.Typer(help="Send events to Kafka: from a file, or from a synthetic shop.", no_args_is_help=True)
 
@@ -171,6 +173,9 @@ def synthetic(
     ] = False,
 ) -> None:
     """Send the events of a shop that does not exist: sittings, several behaviours, drifting tastes, new items."""
+    from producers.shop import Shop
+    from producers.synthetic import Synthetic, event_clock
+
     settings = settings_of(context)
     per_second = parse_factor(rate)
     try:
@@ -205,7 +210,9 @@ def synthetic(
 
 def _catalogue_output(
     config: dict[str, str | int | float], topic: str, topics: frozenset[str], path: Path | None, known: list[Item]
-) -> CatalogueOutput:
+) -> "CatalogueOutput":
+    from producers.synthetic import CatalogueOutput
+
     delivery = Delivery(config) if topic in topics else None
     return CatalogueOutput(delivery, topic, path, [item.item_id for item in known])
 
@@ -214,7 +221,7 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _tell(status: Status, stop: Stop) -> None:
+def _tell(status: "Status", stop: Stop) -> None:
     try:
         print(json.dumps(status), flush=True)
     except BrokenPipeError:
@@ -223,7 +230,7 @@ def _tell(status: Status, stop: Stop) -> None:
         stop.request()
 
 
-def _move(progress: ProgressLine, status: Status) -> None:
+def _move(progress: ProgressLine, status: "Status") -> None:
     progress.show(
         f"events {status['events']}, acknowledged {status['acknowledged']}, {status['rate']}/s, "
         f"best reachable {status['best_reachable_recent']}",

@@ -6,13 +6,13 @@ No clock, no I/O: times are passed in, events and changes of the catalogue come 
 import random
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from producers.catalogue import Item
 from producers.events import Event
 from producers.people import Crowd, User
+from producers.shop_config import ShopConfig
 from producers.stock import Stock
-from producers.tastes import LIST_LENGTH, Mood, Tastes
+from producers.tastes import Mood, Tastes
 
 SITTING_PAUSE_MS = 30 * 60 * 1000
 """After a longer pause a view opens a sitting, and no list is held against it."""
@@ -21,43 +21,6 @@ _ACTIONS = (("like", 0.05), ("cart", 0.06), ("share", 0.01), ("dislike", 0.015))
 _BUY_FROM_CART, _RETURN, _SEARCH, _IMPRESSION = 0.25, 0.02, 0.04, 0.1
 _OPENS_ELSEWHERE = 0.5
 _LAUNCH_SHARE, _LAUNCH_FADES, _LAUNCH_OVER = 0.15, 0.9995, 0.01
-
-
-@dataclass(frozen=True)
-class ShopConfig:
-    """What kind of shop.
-
-    Attributes:
-        users: How many people.
-        items: How many items at a time, 2 * `LIST_LENGTH` at least.
-        personas: Kinds of people, each with favourite themes.
-        seed: Everything follows from it.
-        active: Share of the people that are in the shop at once.
-        follow: Chance that the next item follows from the current one; else it is of the person's taste.
-        events_per_sitting: In the mean.
-        new_taste: Chance that somebody comes back as another persona.
-        renew_every: Events after which an item goes and a new one comes; 0 for never.
-        swap_every: Events after which two items change what they go with; 0 for never.
-        impressions: Whether pages of a theme are recorded as impressions.
-    """
-
-    users: int = 2000
-    items: int = 600
-    personas: int = 12
-    seed: int = 0
-    active: float = 0.1
-    follow: float = 0.75
-    events_per_sitting: float = 10.0
-    new_taste: float = 0.05
-    renew_every: int = 2000
-    swap_every: int = 2000
-    impressions: bool = False
-
-    def __post_init__(self) -> None:
-        if self.users < 1 or self.personas < 1:
-            raise ValueError(f"expected a user and a persona at least, got {self.users} and {self.personas}")
-        if self.items < 2 * LIST_LENGTH:
-            raise ValueError(f"expected {2 * LIST_LENGTH} items at least, got {self.items}")
 
 
 class Shop:

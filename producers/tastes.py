@@ -13,9 +13,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from producers.shop_config import LIST_LENGTH
+
 Probabilities: TypeAlias = NDArray[np.float64]
 
-LIST_LENGTH = 20
 SLOTS_PER_THEME = 30
 _FOLLOWERS = 12
 _FOLLOWERS_ELSEWHERE = 3

@@ -66,9 +66,12 @@ class Worker:
         checked: What the check of the topics found.
         instance: Who it is.
         metrics: Where it reports.
+        trainer: Started; nobody has listened to it yet.
     """
 
-    def __init__(self, settings: Settings, checked: Preflight, instance: Instance, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, checked: Preflight, instance: Instance, metrics: Metrics, trainer: TrainerHandle
+    ) -> None:
         self.settings = settings
         self.metrics = metrics
         self._instance = instance
@@ -88,7 +91,7 @@ class Worker:
         self._intake = Intake(settings, instance.id, self._assigned, self._start_offsets)
         self._pipeline = Pipeline(self._publisher, self._committer, self._threads, self._hooks())
         self._intake.agent(self._score)
-        self._trainer = TrainerHandle(settings, checked.identity, instance.id, self._heard)
+        self._trainer = trainer
         self._lag = LagReader(settings)
         self._lookups = Lookups(
             self._serving,
@@ -156,7 +159,7 @@ class Worker:
         The trainer comes first: a worker that may have none must not take partitions from others, and a worker that
         was restarted must not answer from an empty model.
         """
-        self._trainer.start()
+        self._trainer.listen(self._heard)
         await self._web.start()
         await self._in(self._threads.commit, self._committer.start)
         await self._model_ready.wait()

@@ -31,6 +31,8 @@ def worker(
 def run(settings: Settings) -> int:
     """Run a worker in this process and return its exit code."""
     _configure_logging(settings)
+    # Nothing waits for numpy's linear algebra; its pool of threads, made by the import, would rule out a fork.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from stream.topics.preflight import preflight
 
     checked = preflight(settings)  # fails fast, before torch is loaded
@@ -39,18 +41,23 @@ def run(settings: Settings) -> int:
     import uvloop
     from prometheus_client import CollectorRegistry
 
+    import stream.trainer  # noqa: F401  # imported once, for the trainer's process too
     from monitoring.metrics import Metrics
     from stream.instance import Instance
+    from stream.trainer_link import TrainerHandle
     from stream.worker import Worker
 
+    trainer = TrainerHandle(settings)
+    trainer.launch()  # before there are threads, and before anything is locked that the fork would share
     instance = Instance(settings.data_dir)
+    trainer.start(checked.identity, instance.id)
     metrics = Metrics(CollectorRegistry())
 
     async def main() -> int:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        return await Worker(settings, checked, instance, metrics).run(stop)
+        return await Worker(settings, checked, instance, metrics, trainer).run(stop)
 
     try:
         code = uvloop.run(main())

@@ -58,20 +58,30 @@ class ClusterFacts:
         return self.cluster_id.startswith(MOCK_CLUSTER_PREFIX)
 
 
+class _Errors:
+    """What went wrong last with the connection.
+
+    Apart from the client, which would else hold itself up: its threads end with the last reference to it.
+    """
+
+    def __init__(self) -> None:
+        self.last: KafkaError | None = None
+
+    def remember(self, error: KafkaError) -> None:
+        # "All brokers down" follows each reason, and says nothing.
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self.last = error
+
+
 class Cluster:
     """An administrative client; requests block, and fail with one line."""
 
     def __init__(self, settings: Settings) -> None:
         self._address = settings.kafka.bootstrap_servers
-        self._last_error: KafkaError | None = None
+        self._errors = _Errors()
         # Kept for life: a future of a client that is gone never resolves.
-        config: dict[str, Any] = {**settings.librdkafka(), "error_cb": self._remember, "log_level": 0}
+        config: dict[str, Any] = {**settings.librdkafka(), "error_cb": self._errors.remember, "log_level": 0}
         self._admin = AdminClient(config)
-
-    def _remember(self, error: KafkaError) -> None:
-        # "All brokers down" follows each reason, and says nothing.
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self._last_error = error
 
     def facts(self, names: Sequence[str], with_config: bool = False) -> ClusterFacts:
         """Ask for the cluster and for these topics.
@@ -83,9 +93,9 @@ class Cluster:
             metadata = self._admin.list_topics(timeout=ANSWER_SECONDS)
         except KafkaException as error:
             self._admin.poll(0)
-            reason = self._last_error.str() if self._last_error else error.args[0].str()
+            reason = self._errors.last.str() if self._errors.last else error.args[0].str()
             way_out = "check MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS and the broker"
-            if self._last_error and self._last_error.code() == KafkaError._AUTHENTICATION:
+            if self._errors.last and self._errors.last.code() == KafkaError._AUTHENTICATION:
                 way_out = "check MILLSTREAM_KAFKA__SASL_USERNAME and __SASL_PASSWORD"
             raise KafkaAway(f"no Kafka answers at {self._address}: {reason}; {way_out}") from error
         present = {name: metadata.topics[name] for name in names if name in metadata.topics}

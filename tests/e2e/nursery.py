@@ -18,6 +18,7 @@ from pathlib import Path
 
 import stream.commands.worker
 import stream.trainer
+import stream.trainer_link
 import stream.worker
 from online_model.learner import OnlineLearner
 from stream.settings import load_settings
@@ -66,14 +67,19 @@ class WeightsThatStay:
     alive = True
     pid = None
 
-    def __init__(self, settings, _identity, _instance_id, deliver):
+    def __init__(self, settings):
         self._settings = settings
-        self._deliver = deliver
 
-    def start(self):
+    def launch(self):
+        pass
+
+    def start(self, _identity, _instance_id):
+        pass
+
+    def listen(self, deliver):
         learner = OnlineLearner(self._settings.model, lineage="none")
         threading.Thread(
-            target=lambda: self._deliver(Updated(0, True, None, None, learner.update(full=True).encode()))
+            target=lambda: deliver(Updated(0, True, None, None, learner.update(full=True).encode()))
         ).start()
 
     def stop(self, _timeout_seconds):
@@ -93,7 +99,7 @@ def work(order):
         os.environ.clear()
         os.environ.update(order["env"])
         if not order["trainer"]:
-            stream.worker.TrainerHandle = WeightsThatStay
+            stream.trainer_link.TrainerHandle = WeightsThatStay
         for fault in order["faults"]:
             plant(*fault)
         code = stream.commands.worker.run(load_settings())

@@ -54,11 +54,10 @@ def start(tmp_path, kafka, fresh_prefix, topics):
     topics({f"{fresh_prefix}-training-examples": 1})
 
     def started(isolation, deliver):
-        handle = TrainerHandle(
-            settings(tmp_path, isolation, kafka.bootstrap, fresh_prefix), IDENTITY, "instance", deliver
-        )
+        handle = TrainerHandle(settings(tmp_path, isolation, kafka.bootstrap, fresh_prefix))
         handles.append(handle)
-        handle.start()
+        handle.start(IDENTITY, "instance")
+        handle.listen(deliver)
         return handle
 
     yield started
@@ -157,8 +156,9 @@ if __name__ == "__main__":
     def deliver(message):
         print(type(message).__name__, handle.pid, flush=True)
 
-    handle = TrainerHandle(settings, Identity("cluster", {}), "instance", deliver)
-    handle.start()
+    handle = TrainerHandle(settings)
+    handle.start(Identity("cluster", {}), "instance")
+    handle.listen(deliver)
     time.sleep(600)
 """
 

@@ -6,8 +6,8 @@ import pytest
 
 from producers.catalogue import CATEGORIES, CatalogueUnreadable, Item, invent, read_catalogue, write_catalogue
 from producers.events import encode
-from producers.shop import SITTING_PAUSE_MS, Shop, ShopConfig
-from producers.tastes import LIST_LENGTH
+from producers.shop import SITTING_PAUSE_MS, Shop
+from producers.shop_config import LIST_LENGTH, ShopConfig
 from stream.behaviors import behavior_table
 from stream.records import CatalogEntry, Event, event_decoder
 from stream.settings import BehaviorSettings, FieldSettings

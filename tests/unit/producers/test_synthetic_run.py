@@ -3,7 +3,8 @@ import pytest
 
 from producers.catalogue import read_catalogue
 from producers.pace import SteadyPace
-from producers.shop import Shop, ShopConfig
+from producers.shop import Shop
+from producers.shop_config import ShopConfig
 from producers.synthetic import CatalogueOutput, Synthetic, event_clock
 from producers.terminal import Stop
 

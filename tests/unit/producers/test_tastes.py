@@ -3,7 +3,8 @@ import random
 import numpy as np
 import pytest
 
-from producers.tastes import LIST_LENGTH, Mood, Tastes
+from producers.shop_config import LIST_LENGTH
+from producers.tastes import Mood, Tastes
 
 MOODS = [
     Mood(None, 0.0, 3),
