@@ -166,6 +166,12 @@ class IntakeSettings(_Group):
     """How events are taken from Kafka."""
 
     max_batch: int = Field(256, ge=1, le=65536, description="events scored and published together, at most")
+    commit_interval_ms: int = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description="between two transactions: answers do not wait for them; a kill repeats the answers of this time",
+    )
     max_learning_lag: int = Field(
         1024, ge=64, description="examples the trainer may be behind before a worker that is catching up waits for it"
     )

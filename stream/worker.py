@@ -89,7 +89,13 @@ class Worker:
         self._committer = Committer(settings, instance.id)
         self._loader = Loader(settings, checked.identity, checked.event_partitions, self._committer, metrics)
         self._intake = Intake(settings, instance.id, self._assigned, self._start_offsets)
-        self._pipeline = Pipeline(self._publisher, self._committer, self._threads, self._hooks())
+        self._pipeline = Pipeline(
+            self._publisher,
+            self._committer,
+            self._threads,
+            self._hooks(),
+            settings.intake.commit_interval_ms / 1000,
+        )
         self._intake.agent(self._score)
         self._trainer = trainer
         self._lag = LagReader(settings)

@@ -11,7 +11,7 @@ import pytest
 
 from stream.delivery import DeliveryFailed, GenerationOver, StateChange
 from stream.intake import Assignment, Batch, Partition
-from stream.pipeline import Hooks, Pipeline, Threads
+from stream.pipeline import COMMIT_AT_ONCE_EVENTS, Hooks, Pipeline, Threads
 from stream.scorer import Processed
 from stream.state import UserState
 from stream.users import UserTable
@@ -73,7 +73,7 @@ async def nothing(*_: object) -> None:
     """Do nothing."""
 
 
-async def start(broker: Broker) -> Rig:
+async def start(broker: Broker, commit_interval_seconds: float = 0.0) -> Rig:
     discarded: list[int] = []
     crashes: list[BaseException] = []
 
@@ -94,7 +94,7 @@ async def start(broker: Broker) -> Rig:
         crash=crash,
     )
     source = Source()
-    pipeline = Pipeline(broker, broker, Threads(), hooks)  # type: ignore[arg-type]
+    pipeline = Pipeline(broker, broker, Threads(), hooks, commit_interval_seconds)  # type: ignore[arg-type]
     await pipeline.assigned(Assignment(1, "m", frozenset({P0})))
     return Rig(broker, source, pipeline, discarded, crashes, asyncio.create_task(pipeline.run(source.batches())))
 
@@ -105,9 +105,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def play(story: Callable[[Rig], Any], broker: Broker | None = None) -> None:
+def play(story: Callable[[Rig], Any], broker: Broker | None = None, commit_interval_seconds: float = 0.0) -> None:
     async def main() -> None:
-        rig = await start(broker or Broker())
+        rig = await start(broker or Broker(), commit_interval_seconds)
         await story(rig)
         rig.broker.gate.set()
         rig.source.queue.put_nowait(None)
@@ -222,3 +222,41 @@ def test_no_committed_offset_goes_back_after_records_were_fetched_twice() -> Non
         assert rig.broker.transactions[1][0] == {P0: 10}
 
     play(story)
+
+
+def test_between_two_transactions_lies_an_interval_that_many_events_or_a_drain_cut_short() -> None:
+    """With the linger taken out of the commits, the third batch has a transaction of its own."""
+
+    async def story(rig: Rig) -> None:
+        rig.broker.gate.set()
+        rig.source.put()
+        await until(lambda: rig.broker.transactions == [({P0: 1}, 1)])  # nothing was committed before: at once
+        rig.source.put()
+        rig.source.put()
+        await until(lambda: len(rig.broker.published) == 3)
+        assert rig.pipeline.n_uncommitted == 2
+        rig.source.put(n_records=COMMIT_AT_ONCE_EVENTS)
+        await until(lambda: rig.pipeline.n_uncommitted == 0)
+        assert rig.broker.transactions[1:] == [({P0: 3 + COMMIT_AT_ONCE_EVENTS}, 3)]
+        rig.source.put()
+        await until(lambda: len(rig.broker.published) == 5)
+        await asyncio.wait_for(rig.pipeline.drain(), DEADLINE)
+        assert rig.broker.transactions[2:] == [({P0: 4 + COMMIT_AT_ONCE_EVENTS}, 1)]
+
+    play(story, commit_interval_seconds=3600.0)
+
+
+def test_what_a_rebalance_drops_before_its_transaction_begins_is_never_committed() -> None:
+    async def story(rig: Rig) -> None:
+        rig.broker.gate.set()
+        rig.source.put()
+        await until(lambda: len(rig.broker.transactions) == 1)
+        rig.source.put()
+        await until(lambda: rig.pipeline.n_uncommitted == 1)
+        await rig.pipeline.assigned(Assignment(2, "m", frozenset({P0})))
+        rig.source.put(generation=2)
+        await until(lambda: len(rig.broker.published) == 3)
+        await asyncio.wait_for(rig.pipeline.drain(), DEADLINE)
+        assert [positions for positions, _ in rig.broker.transactions] == [{P0: 1}, {P0: 3}]
+
+    play(story, commit_interval_seconds=3600.0)
