@@ -58,12 +58,12 @@ class Rig:
         self.broker = stack.enter_context(ApacheKafka(self.folder / "kafka"))
         self._stack = stack
         self._hurry = threading.Event()
-        self._web_port = free_ports(1)[0]
+        self.web_port = free_ports(1)[0]
         values: dict[str, Any] = {
             "app_id": f"bench-{secrets.token_hex(3)}",
             "data_dir": str(self.folder / "data"),
             "kafka": {"bootstrap_servers": self.broker.bootstrap},
-            "web": {"port": self._web_port},
+            "web": {"port": self.web_port},
             **overrides,
         }
         self.variables = environment(values)
@@ -75,23 +75,36 @@ class Rig:
     def start_worker(self) -> float:
         """Start the worker; return the seconds until it was ready."""
         started = time.monotonic()
-        worker = Child("worker", ["worker"], self.variables, self.folder / "worker.log")
-        self._stack.callback(worker.end, 30.0, self._hurry)
-        self.worker = worker
+        worker = self.spawn_worker()
         while time.monotonic() - started < READY_SECONDS:
             worker.check()
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/ready", timeout=5):
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/ready", timeout=5):
                     return time.monotonic() - started
             except OSError:
                 time.sleep(0.05)
         raise StartupError(f"the worker was not ready within {READY_SECONDS:.0f} s; its log is {worker.log_path}")
 
+    def spawn_worker(self) -> Child:
+        """Start the worker and do not wait for it."""
+        self.worker = self.spawn("worker", ["worker"])
+        return self.worker
+
+    def spawn(self, name: str, arguments: list[str]) -> Child:
+        """Start `millstream ...`, which ends with the rig at the latest."""
+        child = Child(name, arguments, self.variables, self.folder / f"{name}.log")
+        self._stack.callback(child.end, 30.0, self._hurry)
+        return child
+
     def kill_worker(self) -> None:
         """Kill the worker; its trainer ends by itself."""
+        self.end_worker(signal.SIGKILL)
+
+    def end_worker(self, number: int = signal.SIGTERM) -> None:
+        """Send the worker a signal and wait until it has ended."""
         assert self.worker is not None
         self._cpu_of_the_dead = self.usage().worker_cpu
-        os.kill(self.worker.pid, signal.SIGKILL)
+        os.kill(self.worker.pid, number)
         with suppress(ChildDied):
             while True:
                 self.worker.check()
@@ -123,7 +136,7 @@ class Rig:
 
     def metrics(self) -> Metrics:
         """Read the worker's metrics."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/metrics", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/metrics", timeout=10) as response:
             text = response.read().decode()
         return {(m["name"], m["labels"] or ""): float(m["value"]) for m in _SAMPLE.finditer(text)}
 

@@ -124,6 +124,28 @@ def negatives(
     Console().print(table)
 
 
+@app.command()
+def restart(
+    context: typer.Context,
+    users: Annotated[int, typer.Option(min=1000, help="users in state")] = 100_000,
+    items: Annotated[int, typer.Option(min=100, help="items in the shop that it is trained on")] = 20_000,
+    events: Annotated[int, typer.Option(min=1000, help="events that it is trained on")] = 60_000,
+    kills: Annotated[int, typer.Option(min=1, help="times that the worker is killed; the median counts")] = 3,
+    json_path: JsonPath = None,
+) -> None:
+    """Seconds from SIGKILL of the worker to the first answer of its successor."""
+    settings: Settings = context.obj
+    from stream.benchmarks import restart as benchmark
+    from stream.benchmarks.rig import write_json
+
+    _need_psutil()
+    facts = asdict(benchmark.run(settings, users, items, events, kills))
+    write_json(json_path, {**_machine(), **facts})
+    timeline = facts.pop("timeline")
+    rows = [*facts.items(), *((f"{seconds:8.2f} s", what) for seconds, what in timeline)]
+    _print("restart", rows)
+
+
 @app.command("all")
 def all_(context: typer.Context) -> None:
     """Run every benchmark with its defaults."""
