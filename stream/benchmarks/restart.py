@@ -118,7 +118,7 @@ def _restart(at: Rig, answers: "_Answers") -> _Return:
     worker = at.spawn_worker()
     one.mark("process started")
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(at.web_port, worker.pid, one, stop), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(at.web, worker.pid, one, stop), daemon=True)
     watcher.start()
     answers.wait_for(since=one.killed_at * 1000)
     one.mark(_FIRST_ANSWER)
@@ -142,7 +142,7 @@ def logged(text: str, since: float) -> list[tuple[float, str]]:
     ]
 
 
-def _watch(web_port: int, pid: int, one: _Return, stop: threading.Event) -> None:
+def _watch(web: str, pid: int, one: _Return, stop: threading.Event) -> None:
     """Note what can be seen from outside, each thing once, every hundredth of a second."""
     import psutil
 
@@ -161,7 +161,7 @@ def _watch(web_port: int, pid: int, one: _Return, stop: threading.Event) -> None
                 if "--multiprocessing-fork" in child.cmdline():
                     note("trainer: process")
                     _note_libraries("trainer", child.pid, note)
-        for condition, holds in _conditions(web_port).items():
+        for condition, holds in _conditions(web).items():
             if holds:
                 note(f"/ready: {condition}")
 
@@ -174,10 +174,10 @@ def _note_libraries(who: str, pid: int, note: Callable[[str], None]) -> None:
             note(f"{who}: loads {name}")
 
 
-def _conditions(web_port: int) -> dict[str, bool]:
+def _conditions(web: str) -> dict[str, bool]:
     """Ask the worker whether it is ready; nothing while nobody listens."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{web_port}/ready", timeout=1) as response:
+        with urllib.request.urlopen(f"http://{web}/ready", timeout=1) as response:
             body = response.read()
     except urllib.error.HTTPError as error:
         body = error.read()

@@ -58,12 +58,12 @@ class Rig:
         self.broker = stack.enter_context(ApacheKafka(self.folder / "kafka"))
         self._stack = stack
         self._hurry = threading.Event()
-        self.web_port = free_ports(1)[0]
+        self._web_port = free_ports(1)[0]
         values: dict[str, Any] = {
             "app_id": f"bench-{secrets.token_hex(3)}",
             "data_dir": str(self.folder / "data"),
             "kafka": {"bootstrap_servers": self.broker.bootstrap},
-            "web": {"port": self.web_port},
+            "web": {"port": self._web_port},
             **overrides,
         }
         self.variables = environment(values)
@@ -79,7 +79,7 @@ class Rig:
         while time.monotonic() - started < READY_SECONDS:
             worker.check()
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/ready", timeout=5):
+                with urllib.request.urlopen(f"http://{self.web}/ready", timeout=5):
                     return time.monotonic() - started
             except OSError:
                 time.sleep(0.05)
@@ -134,11 +134,24 @@ class Rig:
             starts = {partition: first for partition, (first, _) in bounds.items()}
             return list(reader.read_to_end(starts, {partition: end for partition, (_, end) in bounds.items()}))
 
+    @property
+    def web(self) -> str:
+        """The worker's web address, `host:port`."""
+        return f"127.0.0.1:{self._web_port}"
+
     def metrics(self) -> Metrics:
         """Read the worker's metrics."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/metrics", timeout=10) as response:
+        with urllib.request.urlopen(f"http://{self.web}/metrics", timeout=10) as response:
             text = response.read().decode()
         return {(m["name"], m["labels"] or ""): float(m["value"]) for m in _SAMPLE.finditer(text)}
+
+    def broker_cpu(self) -> float:
+        """Read how many CPU seconds the broker has used."""
+        import psutil
+
+        assert self.broker.pid is not None
+        times = psutil.Process(self.broker.pid).cpu_times()
+        return float(times.user + times.system)
 
     def usage(self) -> Usage:
         """Read what worker (its trainer and those that were killed included) and broker have used."""

@@ -125,6 +125,71 @@ def negatives(
 
 
 @app.command()
+def intake(
+    context: typer.Context,
+    events: Annotated[
+        int, typer.Option(min=1000, help="events in the topic; slow rivals take the first of them")
+    ] = 200_000,
+    users: Annotated[int, typer.Option(min=1, help="whose events they are")] = 20_000,
+    batch: Annotated[int, typer.Option(min=1, help="events taken at once, of all but naive Faust")] = 1000,
+    repetitions: Annotated[int, typer.Option(min=1, help="medians are of so many")] = 3,
+    json_path: JsonPath = None,
+) -> None:
+    """Events a second, and for each CPU second, around the model: ours, the bare client, Faust as it comes."""
+    settings: Settings = context.obj
+    from stream.benchmarks import intake as benchmark
+    from stream.benchmarks.rig import write_json
+
+    _need_psutil()
+    runs = benchmark.run(settings, events, users, batch, repetitions)
+    write_json(json_path, {**_machine(), "runs": runs})
+    for run in runs:
+        for name, figures in run.items():
+            _print(name, list(figures.items()))
+
+
+@app.command()
+def recovery(
+    context: typer.Context,
+    users: Annotated[int, typer.Option(min=1000, help="users in state")] = 500_000,
+    repetitions: Annotated[int, typer.Option(min=1, help="medians are of so many")] = 3,
+    updates: Annotated[bool, typer.Option(help="see the broker compact many updates of few users, too")] = True,
+    json_path: JsonPath = None,
+) -> None:
+    """Seconds until all users' states are in memory, against a bare read of the same log; bytes a user takes."""
+    settings: Settings = context.obj
+    from stream.benchmarks import recovery as benchmark
+    from stream.benchmarks.rig import write_json
+
+    _need_psutil()
+    runs = benchmark.run(settings, users, repetitions, updates=updates)
+    write_json(json_path, {**_machine(), "runs": runs})
+    for run in runs:
+        for name, figures in run.items():
+            _print(name, list(figures.items()))
+
+
+@app.command()
+def churn(
+    context: typer.Context,
+    capacity: Annotated[int, typer.Option(min=500, help="users and items that there is room for")] = 2_000,
+    turnovers: Annotated[int, typer.Option(min=2, help="times that all of them are replaced")] = 10,
+    json_path: JsonPath = None,
+) -> None:
+    """Memory of worker and trainer while users and items turn over again and again."""
+    settings: Settings = context.obj
+    from stream.benchmarks import churn as benchmark
+    from stream.benchmarks.rig import write_json
+
+    _need_psutil()
+    found = benchmark.run(settings, capacity, turnovers)
+    write_json(json_path, {**_machine(), "turnovers": found})
+    for name, figures in found.items():
+        _print(name, list(figures.items()))
+    _print("last over first", [(name, benchmark.growth(found, name)) for name in ("worker_mib", "trainer_mib")])
+
+
+@app.command()
 def restart(
     context: typer.Context,
     users: Annotated[int, typer.Option(min=1000, help="users in state")] = 100_000,
