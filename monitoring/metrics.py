@@ -98,6 +98,12 @@ class Metrics:
             buckets=_ANSWER_BUCKETS,
             registry=self.registry,
         )
+        self.batch_wait_seconds = Histogram(
+            "millstream_batch_wait_seconds",
+            "From the Kafka timestamp of a batch's oldest event to the moment its work begins",
+            buckets=_ANSWER_BUCKETS,
+            registry=self.registry,
+        )
         self.stage_seconds = Histogram(
             "millstream_stage_seconds",
             "Time a batch, a recovery, a snapshot or a checkpoint took in one stage",
@@ -163,6 +169,10 @@ class Metrics:
         self.recommendations.inc()
         # The broker's clock may be ahead of this one.
         self.event_to_recommendation.observe(max(0.0, seconds))
+
+    def observe_wait(self, seconds: float) -> None:
+        """Record how long the oldest event of a batch had stood in Kafka when its work began."""
+        self.batch_wait_seconds.observe(max(0.0, seconds))  # the broker's clock may be ahead of this one
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Record how long a stage took."""

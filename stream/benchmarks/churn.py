@@ -12,6 +12,7 @@ from statistics import median
 
 from confluent_kafka import Producer
 
+from stream.benchmarks.record import Measured
 from stream.benchmarks.rig import Rig, rig
 from stream.delivery import producer_config
 from stream.errors import StartupError
@@ -26,8 +27,8 @@ FLUSH_SECONDS = 60.0
 Figures = dict[str, float]
 
 
-def run(settings: Settings, capacity: int, turnovers: int) -> dict[str, Figures]:
-    """Let users and items turn over so many times; return the figures of each turnover."""
+def measure(settings: Settings, capacity: int, turnovers: int) -> Measured:
+    """Let users and items turn over so many times."""
     overrides = {
         "sequence": {"max_users": capacity},
         "model": {"max_items": capacity, "neighbour_sittings": capacity},
@@ -41,7 +42,9 @@ def run(settings: Settings, capacity: int, turnovers: int) -> dict[str, Figures]
         for number in range(turnovers + 1):
             _produce(at, number, capacity)
             found[f"turnover {number}"] = _settled(at, (number + 1) * capacity * EVENTS_PER_USER)
-        return found
+    grown = {name: growth(found, name) for name in ("worker_mib", "trainer_mib")}
+    notes = [f"{name} after the last turnover over that after the first: {share:.3f}" for name, share in grown.items()]
+    return Measured("churn", [found], {"capacity": capacity, "turnovers": turnovers}, {"growth": grown}, notes)
 
 
 def growth(found: dict[str, Figures], name: str) -> float:

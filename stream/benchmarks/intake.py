@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from stream.benchmarks.record import Measured, repeated
 from stream.benchmarks.rig import Rig, rig
 from stream.errors import StartupError
 from stream.live.plan import environment
@@ -48,17 +49,13 @@ RIVALS = (
 )
 
 
-def run(
-    settings: Settings, n_events: int, n_users: int, batch: int, repetitions: int
-) -> list[dict[str, dict[str, float]]]:
-    """Let all of them take the same events, so many times, in turn.
-
-    Returns:
-        For each repetition, by rival, its figures.
-    """
+def measure(settings: Settings, n_events: int, n_users: int, batch: int, repetitions: int) -> Measured:
+    """Let all of them take the same events, in turn, so many times."""
     with rig(settings, intake={"max_batch": batch}) as at:
         at.produce("synthetic", "--rate", "max", "--events", str(n_events), "--users", str(n_users))
-        return [_repetition(at, number, n_events, batch) for number in range(repetitions)]
+        numbers = iter(range(repetitions))
+        runs = repeated("intake", repetitions, lambda: _repetition(at, next(numbers), n_events, batch))
+    return Measured("intake", runs, {"events": n_events, "users": n_users, "batch": batch})
 
 
 def _repetition(at: Rig, number: int, n_events: int, batch: int) -> dict[str, dict[str, float]]:

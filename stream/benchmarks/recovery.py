@@ -17,6 +17,7 @@ from typing import Any
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from stream.benchmarks.population import fill_changelog, median_bytes, shop_states
+from stream.benchmarks.record import Measured, repeated
 from stream.benchmarks.rig import Rig, rig
 from stream.brokers.folder import LOG_FOLDER
 from stream.delivery import producer_config
@@ -34,8 +35,8 @@ POLL_SECONDS = 0.5
 Figures = dict[str, float]
 
 
-def run(settings: Settings, n_users: int, repetitions: int, *, updates: bool) -> list[dict[str, Figures]]:
-    """Fill the changelog with so many users, then read it so many times each way; return what each took.
+def measure(settings: Settings, n_users: int, repetitions: int, *, updates: bool) -> Measured:
+    """Fill the changelog with so many users, then read it so many times each way.
 
     Args:
         settings: Of a worker.
@@ -46,11 +47,23 @@ def run(settings: Settings, n_users: int, repetitions: int, *, updates: bool) ->
     with rig(settings) as at:
         states = shop_states(at)
         n_bytes = fill_changelog(at.settings, states, n_users)
-        sizes = {"users": float(n_users), "state_bytes": median_bytes(states), "states_mib": n_bytes / 2**20}
-        runs = [{name: sizes | _read(at, way) for name, way in WAYS.items()} for _ in range(repetitions)]
-        if updates:
-            runs[-1]["many updates of few users"] = _compaction(at, states)
-    return runs
+        runs = repeated("recovery", repetitions, lambda: {name: _read(at, way) for name, way in WAYS.items()})
+        compacted = _compaction(at, states) if updates else None
+    return Measured(
+        "recovery",
+        runs,
+        {"users": n_users},
+        {"state_bytes": median_bytes(states), "states_mib": n_bytes / 2**20, "compaction": compacted},
+        [f"a state has {median_bytes(states):.0f} bytes in the median, all of them {n_bytes / 2**20:,.0f} MiB"]
+        + ([] if compacted is None else [_told(compacted)]),
+    )
+
+
+def _told(compacted: Figures) -> str:
+    return (
+        f"{compacted['written_mib']:.0f} MiB of updates of {HOT_USERS} users in one partition: "
+        f"{compacted['left_mib']:.0f} MiB left after {compacted['seconds']:.0f} s"
+    )
 
 
 def _read(at: Rig, way: Callable[[Settings], Mapping[str, float]]) -> Figures:

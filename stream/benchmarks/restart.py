@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from statistics import median
 
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 from stream.benchmarks.population import fill_changelog, median_bytes, shop_states
+from stream.benchmarks.record import Measured
 from stream.benchmarks.rig import Rig, rig
 from stream.errors import StartupError
 from stream.records import decode_recommendation
@@ -34,23 +34,6 @@ _FIRST_ANSWER = "first answer"
 _MAX_WORDS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class RestartResult:
-    """Seconds from SIGKILL to the first answer, and how it came to the one in the middle.
-
-    Attributes:
-        timeline: What happened when, in seconds after SIGKILL, of the restart that took the median.
-    """
-
-    users: int
-    state_bytes: float
-    items: int
-    checkpoint_mib: float
-    kills: list[float]
-    seconds: float
-    timeline: list[tuple[float, str]]
-
-
 @dataclass(slots=True)
 class _Return:
     """One kill and what came after it."""
@@ -63,29 +46,31 @@ class _Return:
         self.marks.append((time.time() - self.killed_at, what))
 
 
-def run(settings: Settings, n_users: int, n_items: int, n_events: int, kills: int) -> RestartResult:
+def measure(settings: Settings, n_users: int, n_items: int, n_events: int, kills: int) -> Measured:
     """Fill in users, train on a shop of so many items, then kill the worker so many times."""
     with rig(settings) as at:
         states = shop_states(at)
         fill_changelog(at.settings, states, n_users)
         at.produce("synthetic", "--rate", "max", "--items", str(n_items), "--events", str(n_events), "--seed", "1")
-        n_known = _train(at, len(at.read(at.settings.topics.events[0])))
-        checkpoint_mib = _newest_checkpoint_mib(at.settings.checkpoint_dir)
+        sizes = {"state_bytes": median_bytes(states), "items": _train(at, len(at.read(at.settings.topics.events[0])))}
+        sizes["checkpoint_mib"] = _newest_checkpoint_mib(at.settings.checkpoint_dir)
         at.start_worker()
-        at.spawn("producer", ["produce", "synthetic", "--rate", f"{RATE:g}", "--items", str(n_items), "--seed", "2"])
-        answers = _Answers(at)
-        answers.wait_for(since=time.time() * 1000)
-        returns = [_restart(at, answers) for _ in range(kills)]
-        answers.close()
+        with at.load(RATE, "--items", str(n_items), "--seed", "2"):
+            answers = _Answers(at)
+            answers.wait_for(since=time.time() * 1000)
+            returns = [_restart(at, answers) for _ in range(kills)]
+            answers.close()
     middle = sorted(returns, key=lambda one: one.seconds)[len(returns) // 2]
-    return RestartResult(
-        users=n_users,
-        state_bytes=median_bytes(states),
-        items=n_known,
-        checkpoint_mib=checkpoint_mib,
-        kills=[one.seconds for one in returns],
-        seconds=median(one.seconds for one in returns),
-        timeline=middle.marks,
+    return Measured(
+        "restart",
+        [{"SIGKILL to first answer": {"seconds": one.seconds}} for one in returns],
+        {"users": n_users, "items": n_items, "events": n_events},
+        {**sizes, "timelines": [one.marks for one in returns]},
+        [
+            f"a state has {sizes['state_bytes']:.0f} bytes in the median; {sizes['items']:,.0f} items, "
+            f"a checkpoint of {sizes['checkpoint_mib']:.1f} MiB",
+            *(f"{seconds:8.2f} s  {what}" for seconds, what in middle.marks),
+        ],
     )
 
 

@@ -43,6 +43,15 @@ class Usage:
     broker_cpu: float
     worker_mib: float
 
+    def since(self, earlier: "Usage", seconds: float, n_events: float | None = None) -> dict[str, float]:
+        """Return figures of the time between two readings: cores in use and, of so many events, CPU seconds too."""
+        worker, broker = self.worker_cpu - earlier.worker_cpu, self.broker_cpu - earlier.broker_cpu
+        figures = {"worker_cores": worker / seconds, "broker_cores": broker / seconds}
+        if n_events is not None:
+            figures |= {"worker_cpu_seconds": worker, "broker_cpu_seconds": broker}
+            figures["events_per_worker_cpu_second"] = n_events / worker if worker else 0.0
+        return figures
+
 
 class Rig:
     """An Apache Kafka and one worker, thrown away at the end.
@@ -87,14 +96,9 @@ class Rig:
 
     def spawn_worker(self) -> Child:
         """Start the worker and do not wait for it."""
-        self.worker = self.spawn("worker", ["worker"])
+        self.worker = Child("worker", ["worker"], self.variables, self.folder / "worker.log")
+        self._stack.callback(self.worker.end, 30.0, self._hurry)
         return self.worker
-
-    def spawn(self, name: str, arguments: list[str]) -> Child:
-        """Start `millstream ...`, which ends with the rig at the latest."""
-        child = Child(name, arguments, self.variables, self.folder / f"{name}.log")
-        self._stack.callback(child.end, 30.0, self._hurry)
-        return child
 
     def kill_worker(self) -> None:
         """Kill the worker; its trainer ends by itself."""
@@ -127,12 +131,27 @@ class Rig:
             raise StartupError(f"produce {' '.join(arguments)}: {done.stderr.strip().splitlines()[-1:]}")
         return done.stdout
 
+    @contextmanager
+    def load(self, rate: float, *arguments: str) -> Iterator[Child]:
+        """Let the synthetic shop produce so many events a second, until the block ends at the latest."""
+        command = ["produce", "synthetic", "--rate", f"{rate:g}", *arguments]
+        producer = Child("producer", command, self.variables, self.folder / "producer.log")
+        try:
+            yield producer
+        finally:
+            producer.end(10.0, self._hurry)
+
     def read(self, topic: str) -> list[Message]:
         """Read a topic to its end."""
         with TopicReader(self.settings, topic) as reader:
             bounds = reader.bounds()
             starts = {partition: first for partition, (first, _) in bounds.items()}
             return list(reader.read_to_end(starts, {partition: end for partition, (_, end) in bounds.items()}))
+
+    def n_records(self, topic: str) -> int:
+        """Count the records of a topic."""
+        with TopicReader(self.settings, topic) as reader:
+            return sum(end - first for first, end in reader.bounds().values())
 
     @property
     def web(self) -> str:
@@ -143,7 +162,18 @@ class Rig:
         """Read the worker's metrics."""
         with urllib.request.urlopen(f"http://{self.web}/metrics", timeout=10) as response:
             text = response.read().decode()
-        return {(m["name"], m["labels"] or ""): float(m["value"]) for m in _SAMPLE.finditer(text)}
+        return parse(text)
+
+    def until(self, metric: str, at_least: float, deadline_seconds: float) -> bool:
+        """Wait until a counter of the worker has grown so far; return whether it has."""
+        deadline = time.monotonic() + deadline_seconds
+        while self.metrics().get((metric, ""), 0.0) < at_least:
+            assert self.worker is not None
+            self.worker.check()
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
 
     def broker_cpu(self) -> float:
         """Read how many CPU seconds the broker has used."""
@@ -168,6 +198,15 @@ class Rig:
             broker_cpu=broker.user + broker.system,
             worker_mib=sum(process.memory_info().rss for process in family) / 2**20,
         )
+
+
+def parse(exposition: str) -> Metrics:
+    r"""Read the text format of `/metrics`.
+
+    >>> parse('# HELP a b\na_total{c="d"} 2.0')
+    {('a_total', 'c="d"'): 2.0}
+    """
+    return {(m["name"], m["labels"] or ""): float(m["value"]) for m in _SAMPLE.finditer(exposition)}
 
 
 @contextmanager

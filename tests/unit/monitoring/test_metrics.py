@@ -19,6 +19,7 @@ PROMISED = {
     "millstream_rejected_events_total": {"reason"},
     "millstream_recommendations_total": set(),
     "millstream_event_to_recommendation_seconds_bucket": {"le"},
+    "millstream_batch_wait_seconds_bucket": {"le"},
     "millstream_stage_seconds_bucket": {"stage", "le"},
     "millstream_prequential_scored_total": {"arm", "origin"},
     "millstream_prequential_hits_total": {"arm", "origin"},
