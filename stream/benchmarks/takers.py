@@ -97,7 +97,11 @@ def ours(settings: Settings, meter: Meter, _: int, list_length: int) -> None:
 
     from stream.benchmarks.modelless import take
 
-    uvloop.run(take(settings, list_length, meter.count, lambda: meter.done))
+    async def work() -> None:
+        await take(settings, list_length, meter.count, lambda: meter.done)
+        leave()
+
+    uvloop.run(work())
 
 
 def take(settings: Settings, meter: Meter, batch: int, _: int) -> None:
@@ -199,8 +203,15 @@ def _run(app: Any, meter: Meter) -> None:
         await app.maybe_start()
         while not meter.done:
             await asyncio.sleep(0.05)
+        leave()
 
     asyncio.run(work())
+
+
+def leave() -> None:
+    """End the process without ceremony: what is measured is over, and a stream application takes its time to stop."""
+    sys.stdout.flush()
+    os._exit(0)
 
 
 WAYS: dict[str, Callable[[Settings, Meter, int, int], None]] = {
@@ -212,12 +223,11 @@ WAYS: dict[str, Callable[[Settings, Meter, int, int], None]] = {
 
 
 def main() -> None:
-    """Take events the way that the command line names; the process ends without ceremony."""
+    """Take events the way that the command line names."""
     logging.basicConfig(level="WARNING")
     way, n_events, batch, list_length = sys.argv[1], *map(int, sys.argv[2:])
     WAYS[way](load_settings(), Meter(n_events), batch, list_length)
-    sys.stdout.flush()
-    os._exit(0)
+    leave()
 
 
 if __name__ == "__main__":
