@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 MAX_UNCOMMITTED_EVENTS = 20_000
 """Published and not yet committed: what a kill makes a successor publish again."""
 
-COLLECT_AFTER = 20_000
-"""Objects more than there were at the last collection of the youngest: two or three batches."""
+COLLECT_AFTER = 100_000
+"""Objects more than there were at the last collection of the youngest: some batches."""
 
 _Result = TypeVar("_Result")
 
