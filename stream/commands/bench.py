@@ -66,6 +66,63 @@ def latency(
 
 
 @app.command()
+def freshness(
+    context: typer.Context,
+    trials: Annotated[int, typer.Option(min=1, help="new items that are taught, one after the other")] = 40,
+    teachers: Annotated[int, typer.Option(min=1, help="people who view a new item at the same moment")] = 3,
+    events: Annotated[float, typer.Option(min=1, help="events a second that flow meanwhile")] = 500,
+    repetitions: Repetitions = 3,
+    json_path: JsonPath = None,
+    record: RecordFolder = None,
+) -> None:
+    """Milliseconds from an event to another user's list that has changed because of it."""
+    from stream.benchmarks import freshness as benchmark
+
+    _need_psutil()
+    settings: Settings = context.obj
+    conclude(benchmark.measure(settings, trials, teachers, events, repetitions), settings, json_path, record)
+
+
+@app.command()
+def lookup(
+    context: typer.Context,
+    rate: Annotated[float, typer.Option(min=1, help="requests a second of the steady client")] = 1000,
+    events: Annotated[float, typer.Option(min=1, help="events a second that flow meanwhile")] = 500,
+    seconds: Annotated[float, typer.Option(min=1, help="measured in each of the two ways")] = 20,
+    connections: Annotated[int, typer.Option(min=1, help="kept connections")] = 16,
+    repetitions: Repetitions = 3,
+    json_path: JsonPath = None,
+    record: RecordFolder = None,
+) -> None:
+    """`GET /recommendations/{user}`: at a steady rate and flat out, while events flow and the model learns."""
+    from stream.benchmarks import lookup as benchmark
+
+    _need_psutil()
+    settings: Settings = context.obj
+    measured = benchmark.measure(settings, rate, events, seconds, connections, repetitions)
+    conclude(measured, settings, json_path, record)
+
+
+@app.command()
+def profile(
+    context: typer.Context,
+    rate: Annotated[float, typer.Option(min=1, help="events a second")] = 500,
+    lookups: Annotated[float, typer.Option(min=0, help="look-ups a second beside them")] = 0,
+    seconds: Annotated[int, typer.Option(min=1, help="recorded")] = 30,
+    svg: Annotated[Path | None, typer.Option(help="draw a flame graph into this file, of a second recording")] = None,
+    repetitions: Repetitions = 1,
+    json_path: JsonPath = None,
+    record: RecordFolder = None,
+) -> None:
+    """Where the time of the worker and its trainer goes: by stage and by function, with py-spy."""
+    from stream.benchmarks import profile as benchmark
+
+    _need_psutil()
+    settings: Settings = context.obj
+    conclude(benchmark.measure(settings, rate, lookups, seconds, svg, repetitions), settings, json_path, record)
+
+
+@app.command()
 def endless(
     context: typer.Context,
     events: Annotated[int, typer.Option(min=100_000, help="length of the stream")] = 20_000_000,
@@ -196,7 +253,7 @@ def churn(
 @app.command("all")
 def all_(context: typer.Context) -> None:
     """Run every benchmark of a worker with its defaults."""
-    for command in (pipeline, latency):
+    for command in (pipeline, latency, freshness, lookup, profile):
         command(context)
 
 
