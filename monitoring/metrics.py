@@ -6,8 +6,10 @@ Label children exist from the start: a series that first appears at 1 has no rat
 import math
 import platform
 import time
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from itertools import groupby
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
@@ -98,6 +100,12 @@ class Metrics:
             buckets=_ANSWER_BUCKETS,
             registry=self.registry,
         )
+        self.batch_wait_seconds = Histogram(
+            "millstream_batch_wait_seconds",
+            "From the Kafka timestamp of a batch's oldest event to the moment its work begins",
+            buckets=_ANSWER_BUCKETS,
+            registry=self.registry,
+        )
         self.stage_seconds = Histogram(
             "millstream_stage_seconds",
             "Time a batch, a recovery, a snapshot or a checkpoint took in one stage",
@@ -160,9 +168,17 @@ class Metrics:
 
     def observe_answer(self, seconds: float) -> None:
         """Count one answer that the broker acknowledged `seconds` after its event's Kafka timestamp."""
-        self.recommendations.inc()
+        self.observe_answers([seconds])
+
+    def observe_answers(self, seconds: Sequence[float]) -> None:
+        """Count a batch's answers, each with the seconds from its event's Kafka timestamp to the acknowledgement."""
+        self.recommendations.inc(len(seconds))
         # The broker's clock may be ahead of this one.
-        self.event_to_recommendation.observe(max(0.0, seconds))
+        _observe_all(self.event_to_recommendation, [max(0.0, each) for each in seconds])
+
+    def observe_wait(self, seconds: float) -> None:
+        """Record how long the oldest event of a batch had stood in Kafka when its work began."""
+        self.batch_wait_seconds.observe(max(0.0, seconds))  # the broker's clock may be ahead of this one
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Record how long a stage took."""
@@ -232,3 +248,11 @@ class Metrics:
 
     def _gauge(self, name: str, help_text: str, label: str | None = None) -> Gauge:
         return Gauge(f"millstream_{name}", help_text, [label] if label else [], registry=self.registry)
+
+
+def _observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
+    """Do what `observe` does, for many amounts at once: one by one they took a tenth of the time around the model."""
+    bounds = histogram._upper_bounds
+    histogram._sum.inc(sum(amounts))
+    for place, together in groupby(sorted(bisect_left(bounds, amount) for amount in amounts)):
+        histogram._buckets[place].inc(len(list(together)))

@@ -1,9 +1,10 @@
 """`GET /recommendations/{user_id}`: scored now, with the live weights and the user's newest state."""
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from ulid import ULID
 
@@ -18,12 +19,17 @@ from stream.settings import Exclusion
 from stream.state import UserState
 from stream.users import home_partition
 
+MAX_TOGETHER = 64
+"""Look-ups scored in one go; the events that wait for the same thread come between two rounds."""
+
+_Result: TypeAlias = tuple[Ranked, int]
+
 
 class _Wanted(NamedTuple):
     state: UserState
     exclude: Exclusion | None
     k: int
-    answer: "asyncio.Future[tuple[Ranked, int]]"
+    answer: asyncio.Future[_Result]
 
 
 class Lookups:
@@ -56,7 +62,9 @@ class Lookups:
         self._n_partitions = n_partitions
         self._owners = owners
         self._now_ms = now_ms
-        self._waiting: list[_Wanted] = []
+        # Filled on the event loop and emptied in the compute thread, one at a time from either end.
+        self._waiting: deque[_Wanted] = deque()
+        self._round_due = False
 
     async def answer(self, user_id: str, k: int, exclude: Exclusion | None) -> LookupAnswer:
         """Return the best `k` items for a user now, or who knows them."""
@@ -69,25 +77,43 @@ class Lookups:
             return Elsewhere(owner and owner.instance, owner and owner.url, home)
         wanted = _Wanted(users.get(user_id), exclude, k, asyncio.get_running_loop().create_future())
         self._waiting.append(wanted)
-        if len(self._waiting) == 1:
-            asyncio.get_running_loop().run_in_executor(self._compute, self._score_waiting, asyncio.get_running_loop())
+        if not self._round_due:
+            self._start_round(asyncio.get_running_loop())
         ranked, version = await wanted.answer
         return found(self._record(user_id, ranked, version), None if ranked.n_candidates else "no item is known yet")
 
+    def _start_round(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._round_due = True
+        self._compute.submit(self._score_waiting, loop)
+
     def _score_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Score all that wait; called in the compute thread."""
-        wanted, self._waiting = self._waiting, []
-        try:
-            lists = self._serving.model.recommend(
-                [self._request(each) for each in wanted], max((each.k for each in wanted), default=0)
-            )
-        except Exception as error:
-            for each in wanted:
-                loop.call_soon_threadsafe(_fail, each.answer, error)
+        """Score those that wait, as many as go together; called in the compute thread."""
+        self._round_due = False  # first: whoever comes from here on is taken below, or starts a round
+        wanted = self._take()
+        if self._waiting and not self._round_due:
+            self._start_round(loop)
+        if not wanted:
             return
-        version = self._serving.model.version
-        for each, ranked in zip(wanted, lists, strict=True):
-            loop.call_soon_threadsafe(_fulfil, each.answer, (ranked.cut(each.k), version))
+        results: list[_Result] | Exception
+        try:
+            results = self._score(wanted)
+        except Exception as error:
+            results = error
+        # One call for all: each wakes the loop up.
+        loop.call_soon_threadsafe(_deliver, wanted, results)
+
+    def _take(self) -> list[_Wanted]:
+        wanted: list[_Wanted] = []
+        while self._waiting and len(wanted) < MAX_TOGETHER:
+            each = self._waiting.popleft()
+            if not each.answer.done():  # whoever asked may have gone
+                wanted.append(each)
+        return wanted
+
+    def _score(self, wanted: Sequence[_Wanted]) -> list[_Result]:
+        model = self._serving.model
+        lists = model.recommend([self._request(each) for each in wanted], max(each.k for each in wanted))
+        return [(ranked.cut(each.k), model.version) for each, ranked in zip(wanted, lists, strict=True)]
 
     def _request(self, wanted: _Wanted) -> Request:
         return self._scorer.request_for(wanted.state, self._now_ms(), wanted.exclude)
@@ -105,11 +131,11 @@ class Lookups:
         )
 
 
-def _fulfil(answer: "asyncio.Future[tuple[Ranked, int]]", result: tuple[Ranked, int]) -> None:
-    if not answer.done():  # whoever asked may have gone
-        answer.set_result(result)
-
-
-def _fail(answer: "asyncio.Future[tuple[Ranked, int]]", error: Exception) -> None:
-    if not answer.done():
-        answer.set_exception(error)
+def _deliver(wanted: Sequence[_Wanted], results: Sequence[_Result] | Exception) -> None:
+    for place, each in enumerate(wanted):
+        if each.answer.done():
+            continue
+        if isinstance(results, Exception):
+            each.answer.set_exception(results)
+        else:
+            each.answer.set_result(results[place])

@@ -48,7 +48,7 @@ _Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)] | _Int64
 _Scalar: TypeAlias = str | _Int64 | float | bool | None
 
 
-class EventRecord(Struct, omit_defaults=True):
+class EventRecord(Struct, omit_defaults=True, gc=False):
     """An event as it comes: something that a user did with an item.
 
     Ids may be integers, which are taken as their decimal text. `timestamp` is integer milliseconds since the epoch, or
@@ -116,7 +116,7 @@ class RecommendedItem(Struct, gc=False):
     reason: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class Recommendation(Struct):
+class Recommendation(Struct, gc=False):
     """A list for a user, best first. Where an answer stands twice, the later is the valid one."""
 
     recommendation_id: str
@@ -133,7 +133,7 @@ class Recommendation(Struct):
     v: int = VERSION
 
 
-class TrainingExample(Struct, omit_defaults=True):
+class TrainingExample(Struct, omit_defaults=True, gc=False):
     """One applied event: what serving saw, and what happened.
 
     Attributes:

@@ -27,8 +27,7 @@ def report_facts(metrics: Metrics, facts: Facts) -> None:
 
 def report_published(metrics: Metrics, processed: Processed, flush_seconds: float, delivered_ms: int) -> None:
     """Report a batch whose outputs are delivered."""
-    for logged_at in processed.answered_at:
-        metrics.observe_answer((delivered_ms - logged_at) / 1000)
+    metrics.observe_answers([(delivered_ms - logged_at) / 1000 for logged_at in processed.answered_at])
     for outcome, n in processed.outcomes.items():
         if outcome != "rejected":  # those are counted with their reasons
             metrics.count_events(outcome, n)  # type: ignore[arg-type]  # the outcomes are the metric's labels

@@ -8,10 +8,9 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from time import perf_counter
 from typing import NamedTuple
-
-import msgspec
 
 from online_model.protocol import Ranked, Recommender, Request
 from stream.behaviors import SEQUENCE_ROLES, Behavior
@@ -42,6 +41,7 @@ from stream.state import (
     Place,
     UserState,
     advance,
+    context_after,
     context_of,
     excluded_items,
     hash64,
@@ -53,8 +53,9 @@ from stream.users import Overlay, UserTable, home_partition
 POLICY = "live"
 VARIANT = "default"
 ORIGIN_HEADER = "origin"
-_SCORE_DIGITS = 5
-_PROBABILITY_DIGITS = 6
+_SCORE_STEPS = 1e5
+_PROBABILITY_STEPS = 1e6
+"""Numbers in a list are rounded to five and six decimal places."""
 
 
 class Origin(NamedTuple):
@@ -103,16 +104,12 @@ class _Step:
 
 def recommended_items(ranked: Ranked) -> list[RecommendedItem]:
     """Return a list as it stands in a record; probabilities are left out while they cannot be told."""
-    chances = ranked.probabilities
-    return [
-        RecommendedItem(
-            item,
-            round(score, _SCORE_DIGITS),
-            source,
-            probability=msgspec.UNSET if chances is None else round(chances[place], _PROBABILITY_DIGITS),
-        )
-        for place, (item, score, source) in enumerate(zip(ranked.items, ranked.scores, ranked.sources, strict=True))
-    ]
+    # Twenty places of every answer are made here: no loop of this module's own, and no decimal arithmetic.
+    scores = [round(score * _SCORE_STEPS) / _SCORE_STEPS for score in ranked.scores]
+    if ranked.probabilities is None:
+        return list(map(RecommendedItem, ranked.items, scores, ranked.sources))
+    chances = [round(chance * _PROBABILITY_STEPS) / _PROBABILITY_STEPS for chance in ranked.probabilities]
+    return list(map(RecommendedItem, ranked.items, scores, ranked.sources, repeat(1.0), chances))
 
 
 class Scorer:
@@ -225,9 +222,8 @@ class Scorer:
         done.overlay[event.user_id] = outcome.state
         step = _Step(record, event, outcome, place, origin)
         if self._is_answered(event, record):
-            # A late event is answered from the whole sequence: its user is where the newest event says.
-            now = max(event.timestamp, outcome.state.visits[-1][2])
-            step.request = self.request_for(outcome.state, now)
+            context = context_after(outcome, event, self._limits)
+            step.request = Request(context, excluded_items(outcome.state, context, self._limits.exclude))
         return step
 
     def _is_answered(self, event: Event, record: Record) -> bool:
@@ -262,7 +258,7 @@ class Scorer:
             model_version=model_version,
             policy=POLICY,
             variant=VARIANT,
-            items=[hash64(item) for item in ranked.items],
+            items=list(map(hash64, ranked.items)),
         )
 
     def _recommendation(self, step: _Step, ranked: Ranked, listed: Listed) -> Output:
@@ -352,6 +348,8 @@ class Scorer:
 
 
 def _origin_of(record: Record) -> Origin | None:
+    if not record.headers:
+        return None
     for name, value in record.headers:
         if name == ORIGIN_HEADER and value is not None:
             try:
@@ -363,6 +361,8 @@ def _origin_of(record: Record) -> Origin | None:
 
 
 def _traceparent(record: Record) -> bytes | None:
+    if not record.headers:
+        return None
     for name, value in record.headers:
         if name == "traceparent" and value is not None and len(value) <= MAX_TRACEPARENT_BYTES:
             return value

@@ -35,7 +35,7 @@ class Place(NamedTuple):
     offset: int
 
 
-class Listed(Struct, array_like=True, frozen=True):
+class Listed(Struct, array_like=True, frozen=True, gc=False):
     """The list last published to the user.
 
     Attributes:
@@ -54,7 +54,7 @@ class Listed(Struct, array_like=True, frozen=True):
     items: list[int]
 
 
-class UserState(Struct, array_like=True, frozen=True):
+class UserState(Struct, array_like=True, frozen=True, gc=False):
     """One user. Lists are never changed in place.
 
     Attributes:
@@ -186,9 +186,25 @@ def context_of(visits: Sequence[StoredVisit], now: int, sitting_gap_ms: int) -> 
     return Context(history, sitting, now)
 
 
+def context_after(applied: Applied, event: Event, limits: Limits) -> Context:
+    """Return what a list is made from just after an event of the sequence: all visits, this one included.
+
+    An event that is its user's newest extends the context that it met; a late one is answered from the whole sequence,
+    for its user is where the newest event says.
+    """
+    before, visits = applied.context, applied.state.visits
+    if applied.late or event.item_id is None:
+        return context_of(visits, max(event.timestamp, visits[-1][2]), limits.sitting_gap_ms)
+    history = [*before.history[1 - WINDOW :], (event.item_id, event.behavior, event.timestamp)]
+    n_forgotten = len(before.history) + 1 - len(history)
+    return Context(history, max(0, before.sitting - n_forgotten), event.timestamp)
+
+
 def excluded_items(state: UserState, context: Context, exclude: Exclusion) -> frozenset[str]:
     """Return the ids that may not stand in a list: what the user turned down, and what the policy leaves out."""
     history = context.history
+    if exclude == "current" and history and not state.negatives:
+        return frozenset((history[-1][0],))
     items = {item for item, _, _, _ in state.negatives}
     if exclude != "none" and history:
         items.add(history[-1][0])
@@ -205,15 +221,16 @@ def _apply(
     state: UserState, event: Event, event_hash: int | None, place: Place, origin: Place | None, limits: Limits
 ) -> Applied:
     at = (event.timestamp, place.offset)
-    index = len(state.visits)
-    while index and at < state.visits[index - 1][2:]:
-        index -= 1
-    context = context_of(state.visits[:index], event.timestamp, limits.sitting_gap_ms)
     visits, negatives = state.visits, state.negatives
+    n_visits = index = len(visits)
+    while index and at < visits[index - 1][2:]:
+        index -= 1
+    before = visits if index == n_visits else visits[:index]
+    context = context_of(before, event.timestamp, limits.sitting_gap_ms)
     if event.item_id is not None:
         visit: StoredVisit = (event.item_id, event.behavior, event.timestamp, place.offset)
         if event.role in SEQUENCE_ROLES:
-            visits = [*visits[:index], visit, *visits[index:]][-WINDOW:]
+            visits = [*before, visit, *visits[index:]][-WINDOW:]
         elif event.role == "negative":
             negatives = [*negatives, visit][-WINDOW:]
     after = UserState(
@@ -225,7 +242,7 @@ def _apply(
         listed=state.listed,
         origins=state.origins if origin is None else _remember(state.origins, origin),
     )
-    return Applied(state, after, context, late=index < len(state.visits))
+    return Applied(state, after, context, late=index < n_visits)
 
 
 def _unscored(applied: Applied, event: Event, listed: Listed | None, limits: Limits) -> UnscoredReason | None:

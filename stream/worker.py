@@ -204,6 +204,7 @@ class Worker:
         )
 
     def _process(self, batch: Batch, users: UserTable) -> Processed:
+        self.metrics.observe_wait((now_ms() - min(record.timestamp for record in batch.records)) / 1000)
         return self._scorer.process(batch.records, users, self._serving.model, self._serving.model.version)
 
     def _published(self, processed: Processed, seconds: float) -> None:

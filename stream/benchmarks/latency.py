@@ -1,66 +1,116 @@
 """How long an event waits for its answer: from Kafka's timestamp of the event to the answer in a consumer's hands.
 
-Learning is on. The events come from the synthetic shop at a steady rate; what comes in the first seconds is warm-up.
+Learning is on. One worker first works off a backlog, which tells its capacity and warms everything up; then the
+synthetic shop sends at one steady rate after the other, and what comes in the first seconds of each is left out.
 """
 
-import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
+from stream.benchmarks.histograms import between, stages
+from stream.benchmarks.record import Measured, Rows, repeated
 from stream.benchmarks.rig import Rig, rig
+from stream.errors import StartupError
 from stream.records import decode_recommendation
 from stream.settings import Settings
 
-WARM_UP_SECONDS = 10.0
+RATES = (200.0, 500.0, 1000.0, 2000.0)
+SHARE_OF_CAPACITY = 0.8
+WARM_UP_SECONDS = 5.0
 DRAIN_SECONDS = 5.0
+BACKLOG = 30_000
+DEADLINE_SECONDS = 120.0
+FIRST_SECONDS = 60.0
+STAGES = ("decode", "score", "encode", "publish", "transaction", "snapshot", "learn")
+_LEARNED = "millstream_learned_examples_total"
+
+
+def measure(settings: Settings, rates: list[float], capacity: bool, seconds: float, repetitions: int) -> Measured:
+    """Measure each rate, and the share of the capacity, so many times."""
+    parameters = {"rates": rates, "capacity": capacity, "seconds": seconds}
+    runs = repeated("latency", repetitions, lambda: once(settings, rates, capacity, seconds))
+    notes = [
+        "From the event's Kafka timestamp to the answer in a consumer's hands; `worked on` and `handed out` are its "
+        "parts before and after the worker's producer takes the answer.",
+        "Below them each stage by batch: `wait` is the oldest event's, from Kafka to the start of the work; "
+        "transaction, snapshot and learn run beside the answers.",
+    ]
+    return Measured("latency", runs, parameters, notes=notes)
+
+
+def once(settings: Settings, rates: list[float], capacity: bool, seconds: float, backlog: int = BACKLOG) -> Rows:
+    """Measure one worker's life."""
+    rows: dict[str, dict[str, float]] = {}
+    with rig(settings) as at:
+        at.produce("synthetic", "--rate", "max", "--events", str(backlog))
+        at.start_worker()
+        able = _capacity(at, backlog)
+        rows["capacity"] = {"per_second": able}
+        asked = {f"{rate:g}/s": rate for rate in rates}
+        if capacity:
+            asked[f"{SHARE_OF_CAPACITY:.0%} of capacity"] = round(able * SHARE_OF_CAPACITY)
+        for label, rate in sorted(asked.items(), key=lambda each: each[1]):
+            rows |= _at_rate(at, label, rate, seconds)
+    return rows
+
+
+def _capacity(at: Rig, n_events: int) -> float:
+    """Return the events a second that are answered and learned, over the last four fifths of a backlog."""
+    begin = n_events // 5
+    at.until(_LEARNED, begin, DEADLINE_SECONDS)
+    started, n_learned = time.monotonic(), at.metrics()[_LEARNED, ""]
+    at.until(_LEARNED, n_events, DEADLINE_SECONDS)
+    return (n_events - n_learned) / (time.monotonic() - started)
+
+
+def _at_rate(at: Rig, label: str, rate: float, seconds: float) -> dict[str, dict[str, float]]:
+    """Return the row of one rate and those of its stages."""
+    watch = _Watch(at)
+    with at.load(rate):
+        watch.first_event()
+        begin = watch.until(time.monotonic() + WARM_UP_SECONDS)
+        usage, metrics, started = at.usage(), at.metrics(), time.monotonic()
+        end = watch.until(started + seconds)
+        elapsed = time.monotonic() - started
+        used, read = at.usage().since(usage, elapsed), at.metrics()
+    watch.until(time.monotonic() + DRAIN_SECONDS)
+    answers, n_events = watch.answers(begin, end), watch.n_events(begin, end)
+    watch.close()
+    at.until(
+        _LEARNED, at.n_records(at.settings.topics.events[0]), DEADLINE_SECONDS
+    )  # what a flood left is not the next's
+    per_second = n_events / elapsed
+    rows = {
+        label: {
+            "per_second": per_second,
+            **quantiles([each.answered - each.logged for each in answers]),
+            "answered": len(answers) / max(1, n_events),
+            **used,
+        },
+        f"{label} worked on": quantiles([each.produced - each.logged for each in answers]),
+        f"{label} handed out": quantiles([each.answered - each.produced for each in answers]),
+        f"{label} wait": between(metrics, read, "millstream_batch_wait_seconds").figures(elapsed),
+    }
+    del rows[f"{label} wait"]["busy_cores"]  # nobody is busy with waiting
+    return rows | {f"{label} {name}": dict(found) for name, found in stages(metrics, read, elapsed, STAGES).items()}
 
 
 @dataclass(frozen=True, slots=True)
-class LatencyResult:
-    """Milliseconds by quantile, at one rate."""
+class Answer:
+    """One answered event; milliseconds since the epoch.
 
-    rate: float
-    answers: int
-    p50: float
-    p95: float
-    p99: float
-    max: float
-    worker_cores: float
-    broker_cores: float
-    worker_mib: float
+    Attributes:
+        logged: Kafka's timestamp of the event.
+        produced: When the worker handed the answer to its producer.
+        answered: When a consumer had it.
+    """
 
-
-def run(settings: Settings, rate: float, seconds: float) -> LatencyResult:
-    """Produce at `rate` events a second and time the answers."""
-    with rig(settings) as at:
-        at.start_worker()
-        n_events = int(rate * (WARM_UP_SECONDS + seconds))
-        watch = _Watch(at)
-        producing = threading.Thread(
-            target=at.produce, args=("synthetic", "--rate", f"{rate:g}", "--events", str(n_events)), daemon=True
-        )
-        producing.start()
-        begin = watch.until(time.monotonic() + WARM_UP_SECONDS)
-        before, started = at.usage(), time.monotonic()
-        while producing.is_alive():
-            watch.until(time.monotonic() + 0.5)
-        after, ended = at.usage(), time.monotonic()
-        watch.until(time.monotonic() + DRAIN_SECONDS)
-        waits = sorted(watch.waits(since=begin))
-        watch.close()
-        return LatencyResult(
-            rate=rate,
-            answers=len(waits),
-            p50=_quantile(waits, 0.50),
-            p95=_quantile(waits, 0.95),
-            p99=_quantile(waits, 0.99),
-            max=waits[-1] if waits else 0.0,
-            worker_cores=(after.worker_cpu - before.worker_cpu) / (ended - started),
-            broker_cores=(after.broker_cpu - before.broker_cpu) / (ended - started),
-            worker_mib=after.worker_mib,
-        )
+    logged: int
+    produced: int
+    answered: float
 
 
 class _Watch:
@@ -77,7 +127,19 @@ class _Watch:
             [TopicPartition(topic, number, OFFSET_END) for topic in topics for number in known[topic].partitions]
         )
         self._logged: dict[tuple[int, int], int] = {}
-        self._answered: dict[tuple[int, int], float] = {}
+        self._answered: dict[tuple[int, int], tuple[int, float]] = {}
+
+    def first_event(self) -> None:
+        """Read until the first event is there.
+
+        Raises:
+            StartupError: None came.
+        """
+        deadline = time.monotonic() + FIRST_SECONDS
+        while not self._logged:
+            self.until(time.monotonic() + 0.1)
+            if time.monotonic() > deadline:
+                raise StartupError(f"no event arrived within {FIRST_SECONDS:.0f} s")
 
     def until(self, deadline: float) -> float:
         """Read until `deadline` on the monotonic clock; return the wall clock then, ms."""
@@ -90,15 +152,20 @@ class _Watch:
                 if message.topic() == self._events:
                     self._logged[place] = message.timestamp()[1]
                 elif (trigger := decode_recommendation(message.value() or b"").trigger) is not None:
-                    self._answered.setdefault((trigger.partition, trigger.offset), now)
+                    answered = message.timestamp()[1], now
+                    self._answered.setdefault((trigger.partition, trigger.offset), answered)
         return time.time() * 1000
 
-    def waits(self, since: float) -> list[float]:
-        """Return for each answered event that came after `since` (ms) how long its answer took, ms."""
+    def n_events(self, since: float, until: float) -> int:
+        """Return how many events came between two moments, ms."""
+        return sum(since <= logged < until for logged in self._logged.values())
+
+    def answers(self, since: float, until: float) -> list[Answer]:
+        """Return the answers to the events that came between two moments, ms."""
         return [
-            answered - logged
-            for place, answered in self._answered.items()
-            if (logged := self._logged.get(place)) is not None and logged >= since
+            Answer(logged, *answered)
+            for place, logged in self._logged.items()
+            if since <= logged < until and (answered := self._answered.get(place)) is not None
         ]
 
     def close(self) -> None:
@@ -106,5 +173,14 @@ class _Watch:
         self._consumer.close()
 
 
-def _quantile(ordered: list[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+def quantiles(milliseconds: Iterable[float]) -> dict[str, float]:
+    """Return median, tails and the worst; nothing for nothing.
+
+    >>> quantiles(range(101))
+    {'p50_ms': 50, 'p95_ms': 95, 'p99_ms': 99, 'max_ms': 100}
+    """
+    ordered = sorted(milliseconds)
+    if not ordered:
+        return {}
+    shares = {f"p{share}_ms": ordered[min(len(ordered) - 1, len(ordered) * share // 100)] for share in (50, 95, 99)}
+    return shares | {"max_ms": ordered[-1]}

@@ -9,13 +9,14 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from online_model.evaluation.metrics import DEPTH
-from stream.benchmarks.rig import Metrics, Rig, rig
+from stream.benchmarks.record import Measured, Rows, repeated
+from stream.benchmarks.rig import Metrics, Rig, rig, synthetic_file
 from stream.records import TrainingExample, decode_example, decode_recommendation
 from stream.settings import Settings
 from stream.topics.reading import TopicReader, as_bytes
@@ -50,6 +51,45 @@ class PipelineResult:
     live_tenths: list[float]
     in_process: dict[str, Any] | None
     isolation: str
+
+    def rows(self) -> Rows:
+        """Return the figures as they stand in a table."""
+        figures = {
+            "events_per_second": self.events_per_second,
+            "events_per_worker_cpu_second": self.events / self.worker_cpu_seconds,
+            "worker_cpu_seconds": self.worker_cpu_seconds,
+            "broker_cpu_seconds": self.broker_cpu_seconds,
+            "worker_mib": self.worker_mib,
+            "ready_seconds": self.ready_seconds,
+            "answered_of_events": self.answered / self.events,
+            "examples_of_events": self.examples / self.events,
+            "hit_rate": self.live,
+        }
+        figures |= {f"hit_rate_counted_{arm}": rate for arm, rate in self.arms.items()}
+        figures |= {f"hit_rate_in_the_last_tenth_{arm}": rate for arm, rate in self.arms_last.items()}
+        if self.in_process is not None:
+            speed, recall = self.in_process["events_per_second"], self.in_process["recall"]
+            figures |= {"in_process_events_per_second": speed, "in_process_recall": recall}
+            figures["through_kafka_over_in_process"] = self.events_per_second / speed
+            figures["hit_rate_over_in_process_recall"] = self.live / recall
+        return {"through Kafka": figures}
+
+
+def measure(
+    settings: Settings, file: Path | None, n_events: int, repetitions: int, compare: bool, kills: int
+) -> Measured:
+    """Run it so many times; where no file is named, on one stream of the synthetic shop."""
+    results: list[PipelineResult] = []
+
+    def once(stream: Path) -> Rows:
+        results.append(run(settings, stream, n_events, compare=compare, kills=kills))
+        return results[-1].rows()
+
+    with synthetic_file(file, n_events) as stream:
+        runs = repeated("pipeline", repetitions, lambda: once(stream))
+    parameters = {"file": file.name if file else "synthetic", "events": n_events, "kills": kills}
+    tenths = [f"live by tenth: {' '.join(f'{rate:.3f}' for rate in result.live_tenths)}" for result in results]
+    return Measured("pipeline", runs, parameters, {"results": [asdict(result) for result in results]}, tenths)
 
 
 def run(settings: Settings, file: Path, n_events: int, *, compare: bool, kills: int = 0) -> PipelineResult:

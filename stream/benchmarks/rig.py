@@ -43,6 +43,15 @@ class Usage:
     broker_cpu: float
     worker_mib: float
 
+    def since(self, earlier: "Usage", seconds: float, n_events: float | None = None) -> dict[str, float]:
+        """Return figures of the time between two readings: cores in use and, of so many events, CPU seconds too."""
+        worker, broker = self.worker_cpu - earlier.worker_cpu, self.broker_cpu - earlier.broker_cpu
+        figures = {"worker_cores": worker / seconds, "broker_cores": broker / seconds}
+        if n_events is not None:
+            figures |= {"worker_cpu_seconds": worker, "broker_cpu_seconds": broker}
+            figures["events_per_worker_cpu_second"] = n_events / worker if worker else 0.0
+        return figures
+
 
 class Rig:
     """An Apache Kafka and one worker, thrown away at the end.
@@ -75,23 +84,31 @@ class Rig:
     def start_worker(self) -> float:
         """Start the worker; return the seconds until it was ready."""
         started = time.monotonic()
-        worker = Child("worker", ["worker"], self.variables, self.folder / "worker.log")
-        self._stack.callback(worker.end, 30.0, self._hurry)
-        self.worker = worker
+        worker = self.spawn_worker()
         while time.monotonic() - started < READY_SECONDS:
             worker.check()
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/ready", timeout=5):
+                with urllib.request.urlopen(f"http://{self.web}/ready", timeout=5):
                     return time.monotonic() - started
             except OSError:
                 time.sleep(0.05)
         raise StartupError(f"the worker was not ready within {READY_SECONDS:.0f} s; its log is {worker.log_path}")
 
+    def spawn_worker(self) -> Child:
+        """Start the worker and do not wait for it."""
+        self.worker = Child("worker", ["worker"], self.variables, self.folder / "worker.log")
+        self._stack.callback(self.worker.end, 30.0, self._hurry)
+        return self.worker
+
     def kill_worker(self) -> None:
         """Kill the worker; its trainer ends by itself."""
+        self.end_worker(signal.SIGKILL)
+
+    def end_worker(self, number: int = signal.SIGTERM) -> None:
+        """Send the worker a signal and wait until it has ended."""
         assert self.worker is not None
         self._cpu_of_the_dead = self.usage().worker_cpu
-        os.kill(self.worker.pid, signal.SIGKILL)
+        os.kill(self.worker.pid, number)
         with suppress(ChildDied):
             while True:
                 self.worker.check()
@@ -114,6 +131,16 @@ class Rig:
             raise StartupError(f"produce {' '.join(arguments)}: {done.stderr.strip().splitlines()[-1:]}")
         return done.stdout
 
+    @contextmanager
+    def load(self, rate: float, *arguments: str) -> Iterator[Child]:
+        """Let the synthetic shop produce so many events a second, until the block ends at the latest."""
+        command = ["produce", "synthetic", "--rate", f"{rate:g}", *arguments]
+        producer = Child("producer", command, self.variables, self.folder / "producer.log")
+        try:
+            yield producer
+        finally:
+            producer.end(10.0, self._hurry)
+
     def read(self, topic: str) -> list[Message]:
         """Read a topic to its end."""
         with TopicReader(self.settings, topic) as reader:
@@ -121,11 +148,40 @@ class Rig:
             starts = {partition: first for partition, (first, _) in bounds.items()}
             return list(reader.read_to_end(starts, {partition: end for partition, (_, end) in bounds.items()}))
 
+    def n_records(self, topic: str) -> int:
+        """Count the records of a topic."""
+        with TopicReader(self.settings, topic) as reader:
+            return sum(end - first for first, end in reader.bounds().values())
+
+    @property
+    def web(self) -> str:
+        """The worker's web address, `host:port`."""
+        return f"127.0.0.1:{self._web_port}"
+
     def metrics(self) -> Metrics:
         """Read the worker's metrics."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/metrics", timeout=10) as response:
+        with urllib.request.urlopen(f"http://{self.web}/metrics", timeout=10) as response:
             text = response.read().decode()
-        return {(m["name"], m["labels"] or ""): float(m["value"]) for m in _SAMPLE.finditer(text)}
+        return parse(text)
+
+    def until(self, metric: str, at_least: float, deadline_seconds: float) -> bool:
+        """Wait until a counter of the worker has grown so far; return whether it has."""
+        deadline = time.monotonic() + deadline_seconds
+        while self.metrics().get((metric, ""), 0.0) < at_least:
+            assert self.worker is not None
+            self.worker.check()
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def broker_cpu(self) -> float:
+        """Read how many CPU seconds the broker has used."""
+        import psutil
+
+        assert self.broker.pid is not None
+        times = psutil.Process(self.broker.pid).cpu_times()
+        return float(times.user + times.system)
 
     def usage(self) -> Usage:
         """Read what worker (its trainer and those that were killed included) and broker have used."""
@@ -142,6 +198,15 @@ class Rig:
             broker_cpu=broker.user + broker.system,
             worker_mib=sum(process.memory_info().rss for process in family) / 2**20,
         )
+
+
+def parse(exposition: str) -> Metrics:
+    r"""Read the text format of `/metrics`.
+
+    >>> parse('# HELP a b\na_total{c="d"} 2.0')
+    {('a_total', 'c="d"'): 2.0}
+    """
+    return {(m["name"], m["labels"] or ""): float(m["value"]) for m in _SAMPLE.finditer(exposition)}
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """`millstream bench`: what it costs and how quick it is, on a real Apache Kafka of the benchmark's own."""
 
-import os
-import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +9,22 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from stream.benchmarks.record import conclude, machine
 from stream.errors import StartupError
 from stream.settings import Settings
 
 app = typer.Typer(help="Benchmarks, on a real Apache Kafka of their own.", no_args_is_help=True)
 
-JsonPath = Annotated[Path | None, typer.Option("--json", help="write the figures as one JSON object")]
+JsonPath = Annotated[Path | None, typer.Option("--json", metavar="PATH|-", help="write the figures as one JSON object")]
+RecordFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--record",
+        metavar="DIR",
+        help="where runs are kept, to compare the next one with [$XDG_STATE_HOME/millstream/benchmarks]",
+    ),
+]
+Repetitions = Annotated[int, typer.Option(min=1, help="times that it is measured; the table shows medians")]
 
 
 @app.command()
@@ -26,45 +34,92 @@ def pipeline(
     events: Annotated[int, typer.Option(min=1000, help="events to take")] = 100_000,
     compare: Annotated[bool, typer.Option(help="put the same events through the learner in this process too")] = True,
     kills: Annotated[int, typer.Option(min=0, help="times that the worker is killed and started again")] = 0,
+    repetitions: Repetitions = 3,
     json_path: JsonPath = None,
+    record: RecordFolder = None,
 ) -> None:
     """Events a second scored and learned through Kafka, against the same learner in process."""
-    settings: Settings = context.obj
     from stream.benchmarks import pipeline as benchmark
-    from stream.benchmarks.rig import synthetic_file, write_json
 
     _need_psutil()
-    with synthetic_file(file, events) as stream:
-        result = benchmark.run(settings, stream, events, compare=compare, kills=kills)
-    facts = asdict(result)
-    write_json(json_path, {**_machine(), **facts})
-    rows = [(name, facts[name]) for name in facts if not isinstance(facts[name], dict | list)]
-    if result.live_tenths:
-        rows.append(("live by tenth", " ".join(f"{rate:.3f}" for rate in result.live_tenths)))
-    rows += [(f"hit rate at 20, {arm}", rate) for arm, rate in result.arms.items()]
-    rows += [(f"... in the last tenth, {arm}", rate) for arm, rate in result.arms_last.items()]
-    if result.in_process is not None:
-        rows += [(f"in process: {name}", result.in_process[name]) for name in ("recall", "mrr", "events_per_second")]
-        rows.append(("live over in-process recall", result.live / result.in_process["recall"]))
-    _print("pipeline", rows)
+    settings: Settings = context.obj
+    conclude(benchmark.measure(settings, file, events, repetitions, compare, kills), settings, json_path, record)
 
 
 @app.command()
 def latency(
     context: typer.Context,
-    rate: Annotated[float, typer.Option(min=1, help="events a second")] = 200,
-    seconds: Annotated[float, typer.Option(min=5, help="measured, after ten seconds of warm-up")] = 30,
+    rate: Annotated[list[float] | None, typer.Option(min=1, help="events a second [200 500 1000 2000]")] = None,
+    capacity: Annotated[bool, typer.Option(help="also at 80% of what the worker can do, measured first")] = True,
+    seconds: Annotated[float, typer.Option(min=5, help="measured at each rate, after five seconds of warm-up")] = 30,
+    repetitions: Repetitions = 3,
     json_path: JsonPath = None,
+    record: RecordFolder = None,
 ) -> None:
-    """Milliseconds from an event's Kafka timestamp to its answer in a consumer's hands, learning on."""
-    settings: Settings = context.obj
+    """Milliseconds from an event's Kafka timestamp to its answer in a consumer's hands, and where they go."""
     from stream.benchmarks import latency as benchmark
-    from stream.benchmarks.rig import write_json
 
     _need_psutil()
-    facts = asdict(benchmark.run(settings, rate, seconds))
-    write_json(json_path, {**_machine(), **facts})
-    _print("latency", list(facts.items()))
+    settings: Settings = context.obj
+    measured = benchmark.measure(settings, rate or list(benchmark.RATES), capacity, seconds, repetitions)
+    conclude(measured, settings, json_path, record)
+
+
+@app.command()
+def freshness(
+    context: typer.Context,
+    trials: Annotated[int, typer.Option(min=1, help="new items that are taught, one after the other")] = 40,
+    teachers: Annotated[int, typer.Option(min=1, help="people who view a new item at the same moment")] = 3,
+    events: Annotated[float, typer.Option(min=1, help="events a second that flow meanwhile")] = 500,
+    repetitions: Repetitions = 3,
+    json_path: JsonPath = None,
+    record: RecordFolder = None,
+) -> None:
+    """Milliseconds from an event to another user's list that has changed because of it."""
+    from stream.benchmarks import freshness as benchmark
+
+    _need_psutil()
+    settings: Settings = context.obj
+    conclude(benchmark.measure(settings, trials, teachers, events, repetitions), settings, json_path, record)
+
+
+@app.command()
+def lookup(
+    context: typer.Context,
+    rate: Annotated[float, typer.Option(min=1, help="requests a second of the steady client")] = 1000,
+    events: Annotated[float, typer.Option(min=1, help="events a second that flow meanwhile")] = 500,
+    seconds: Annotated[float, typer.Option(min=1, help="measured in each of the two ways")] = 20,
+    connections: Annotated[int, typer.Option(min=1, help="kept connections")] = 16,
+    repetitions: Repetitions = 3,
+    json_path: JsonPath = None,
+    record: RecordFolder = None,
+) -> None:
+    """`GET /recommendations/{user}`: at a steady rate and flat out, while events flow and the model learns."""
+    from stream.benchmarks import lookup as benchmark
+
+    _need_psutil()
+    settings: Settings = context.obj
+    measured = benchmark.measure(settings, rate, events, seconds, connections, repetitions)
+    conclude(measured, settings, json_path, record)
+
+
+@app.command()
+def profile(
+    context: typer.Context,
+    rate: Annotated[float, typer.Option(min=1, help="events a second")] = 500,
+    lookups: Annotated[float, typer.Option(min=0, help="look-ups a second beside them")] = 0,
+    seconds: Annotated[int, typer.Option(min=1, help="recorded")] = 30,
+    svg: Annotated[Path | None, typer.Option(help="draw a flame graph into this file, of a second recording")] = None,
+    repetitions: Repetitions = 1,
+    json_path: JsonPath = None,
+    record: RecordFolder = None,
+) -> None:
+    """Where the time of the worker and its trainer goes: by stage and by function, with py-spy."""
+    from stream.benchmarks import profile as benchmark
+
+    _need_psutil()
+    settings: Settings = context.obj
+    conclude(benchmark.measure(settings, rate, lookups, seconds, svg, repetitions), settings, json_path, record)
 
 
 @app.command()
@@ -124,23 +179,93 @@ def negatives(
     Console().print(table)
 
 
+@app.command()
+def intake(
+    context: typer.Context,
+    events: Annotated[
+        int, typer.Option(min=1000, help="events in the topic; slow rivals take the first of them")
+    ] = 200_000,
+    users: Annotated[int, typer.Option(min=1, help="whose events they are")] = 20_000,
+    batch: Annotated[int, typer.Option(min=1, help="events taken at once, by all but naive Faust")] = 1000,
+    repetitions: Repetitions = 3,
+    json_path: JsonPath = None,
+    record: RecordFolder = None,
+) -> None:
+    """Events a second, and for each CPU second, around the model: ours, the bare client, Faust as it comes."""
+    from stream.benchmarks import intake as benchmark
+
+    _need_psutil()
+    settings: Settings = context.obj
+    conclude(benchmark.measure(settings, events, users, batch, repetitions), settings, json_path, record)
+
+
+@app.command()
+def recovery(
+    context: typer.Context,
+    users: Annotated[int, typer.Option(min=1000, help="users in state")] = 500_000,
+    updates: Annotated[bool, typer.Option(help="see the broker compact many updates of few users, too")] = True,
+    repetitions: Repetitions = 3,
+    json_path: JsonPath = None,
+    record: RecordFolder = None,
+) -> None:
+    """Seconds until all users' states are in memory, against a bare read of the same log; bytes that a user takes."""
+    from stream.benchmarks import recovery as benchmark
+
+    _need_psutil()
+    settings: Settings = context.obj
+    conclude(benchmark.measure(settings, users, repetitions, updates=updates), settings, json_path, record)
+
+
+@app.command()
+def restart(
+    context: typer.Context,
+    users: Annotated[int, typer.Option(min=1000, help="users in state")] = 100_000,
+    items: Annotated[int, typer.Option(min=100, help="items in the shop that it is trained on")] = 20_000,
+    events: Annotated[int, typer.Option(min=1000, help="events that it is trained on")] = 60_000,
+    kills: Annotated[int, typer.Option(min=1, help="times that the worker is killed; the median counts")] = 3,
+    json_path: JsonPath = None,
+    record: RecordFolder = None,
+) -> None:
+    """Seconds from SIGKILL of the worker to the first answer of its successor, and where they go."""
+    from stream.benchmarks import restart as benchmark
+
+    _need_psutil()
+    settings: Settings = context.obj
+    conclude(benchmark.measure(settings, users, items, events, kills), settings, json_path, record)
+
+
+@app.command()
+def churn(
+    context: typer.Context,
+    capacity: Annotated[int, typer.Option(min=500, help="users and items that there is room for")] = 2_000,
+    turnovers: Annotated[int, typer.Option(min=2, help="times that all of them are replaced")] = 10,
+    json_path: JsonPath = None,
+    record: RecordFolder = None,
+) -> None:
+    """Memory of worker and trainer while users and items turn over again and again."""
+    from stream.benchmarks import churn as benchmark
+
+    _need_psutil()
+    settings: Settings = context.obj
+    conclude(benchmark.measure(settings, capacity, turnovers), settings, json_path, record)
+
+
 @app.command("all")
 def all_(context: typer.Context) -> None:
-    """Run every benchmark with its defaults."""
-    pipeline(context)
-    latency(context)
+    """Run every benchmark of a worker with its defaults."""
+    for command in (pipeline, latency, freshness, lookup, profile):
+        command(context)
 
 
 def _print(name: str, rows: list[tuple[str, Any]]) -> None:
-    table = Table(title=f"{name} on {_machine()['machine']}", show_header=False, title_justify="left")
+    table = Table(title=f"{name} on {machine()}", show_header=False, title_justify="left")
     for label, value in rows:
         table.add_row(label, f"{value:,.4g}" if isinstance(value, float) else str(value))
     Console().print(table)
 
 
 def _machine() -> dict[str, str]:
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%MZ")
-    return {"machine": f"{os.cpu_count()} cores, {platform.machine()}", "date": now}
+    return {"machine": machine(), "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%MZ")}
 
 
 def _need_psutil() -> None:

@@ -2,7 +2,7 @@
 
 import json
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stream.behaviors import behavior_table
@@ -19,6 +19,7 @@ from stream.state import (
     Place,
     UserState,
     advance,
+    context_after,
     context_of,
     decode_state,
     encode_state,
@@ -81,6 +82,23 @@ def test_a_sequence_is_its_applied_visits_in_order_of_time_and_offset(
     assert [tuple(visit) for visit in state.visits] == visits
     assert len(state.negatives) <= WINDOW
     assert len(state.event_ids) <= N_EVENT_IDS
+
+
+@example([("a", "view", 0, None), *(("b", "view", 100 + time, None) for time in range(25))])
+@given(st.lists(steps, max_size=60))
+def test_what_a_list_is_made_from_is_the_whole_state_however_it_was_come_by(
+    history: list[tuple[str, str, int, int | None]],
+) -> None:
+    """The short cut for events in order; without its count of what was forgotten this is red."""
+    state = EMPTY
+    for offset, step in enumerate(history):
+        outcome = advance(state, event(*step), Place("t", 0, offset), None, LIMITS)
+        if isinstance(outcome, Applied):
+            state = outcome.state
+            if step[1] in ("view", "buy"):
+                now = max(START + step[2], state.visits[-1][2])
+                expected = context_of(state.visits, now, LIMITS.sitting_gap_ms)
+                assert context_after(outcome, event(*step), LIMITS) == expected
 
 
 @given(st.lists(steps, max_size=40), st.integers(0, 39))

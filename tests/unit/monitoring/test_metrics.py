@@ -19,6 +19,7 @@ PROMISED = {
     "millstream_rejected_events_total": {"reason"},
     "millstream_recommendations_total": set(),
     "millstream_event_to_recommendation_seconds_bucket": {"le"},
+    "millstream_batch_wait_seconds_bucket": {"le"},
     "millstream_stage_seconds_bucket": {"stage", "le"},
     "millstream_prequential_scored_total": {"arm", "origin"},
     "millstream_prequential_hits_total": {"arm", "origin"},
@@ -136,6 +137,22 @@ def test_an_answer_before_its_event_by_the_brokers_clock_took_no_time(metrics: M
     metrics.observe_answer(-0.003)
     assert value(metrics, "millstream_recommendations_total") == 1
     assert value(metrics, "millstream_event_to_recommendation_seconds_sum") == 0
+
+
+def test_many_answers_at_once_are_what_they_are_one_by_one(metrics: Metrics) -> None:
+    """The histogram is filled past its `observe`: with `bisect_right` a wait on a bound is in the wrong bucket."""
+    waits = [0.0, 0.001, 0.005, 0.005, 0.0051, 0.3, 1.0, 5.0, 1e9]
+    single = Metrics(CollectorRegistry())
+    for wait in waits:
+        single.event_to_recommendation.observe(wait)
+    single.recommendations.inc(len(waits))
+    metrics.observe_answers(waits)
+    told = [
+        [line for line in each.exposition().decode().splitlines() if "recommendation" in line and "created" not in line]
+        for each in (metrics, single)
+    ]
+    assert told[0] == told[1]
+    metrics.observe_answers([])
 
 
 def test_a_learning_step_is_reported_on_all_its_metrics(metrics: Metrics) -> None:
