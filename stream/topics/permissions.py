@@ -57,6 +57,12 @@ def may_not_transact(transactional_id: str) -> str:
     return _line("transactional id", transactional_id, [AclOperation.WRITE], f"--transactional-id {transactional_id}")
 
 
+def hidden(topic: ExpectedTopic) -> str:
+    """Say what is missing on a topic that may not even be described."""
+    needed = list(needed_on(topic)) or [AclOperation.DESCRIBE]
+    return f"is hidden from this user, or missing: {_line('topic', topic.name, needed, f'--topic {topic.name}')}"
+
+
 def needed_on(topic: ExpectedTopic) -> tuple[AclOperation, ...]:
     """Name the operations that the worker carries out on a topic; none on those that it starts without."""
     return _TOPICS.get(topic.duty, ())
