@@ -37,6 +37,12 @@ _COORDINATOR_AWAY = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
 }
+_NOT_TOLD = {
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError._UNSUPPORTED_FEATURE,
+    KafkaError.GROUP_ID_NOT_FOUND,
+}
+"""Brokers that do not speak of permissions; one that is missing shows later, as it did before they did."""
 MOCK_CLUSTER_PREFIX = "mockCluster"
 """The embedded broker names itself so. It lets requests that it does not know run into their timeout."""
 
@@ -267,6 +273,8 @@ def _operations(future: Any, denial: int, name: str) -> Collection[AclOperation]
     except StartupError as error:
         if _code(error.__cause__) == denial:
             return ()
+        if _code(error.__cause__) in _NOT_TOLD:
+            return None
         raise
     return operations
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from stream import web as web_module
 from stream.guards import Rate, Token
+from stream.live.sources import WorkerAddress
 from stream.lookup import LookupAnswer, found
 from stream.records import Recommendation
 from stream.settings import Settings, WebSettings, load_settings
@@ -326,3 +327,16 @@ def test_the_answer_to_a_missing_token_says_how_to_bring_one() -> None:
     challenge, error = asyncio.run(run())
     assert challenge == "Bearer"
     assert "Authorization: Bearer" in error
+
+
+def test_the_live_view_brings_the_token() -> None:
+    async def run() -> list[int | None]:
+        async with serving(token=TOKEN) as web:
+            host, port = web.address.split(":")
+            found = []
+            for token in (None, TOKEN):
+                answer = await asyncio.to_thread(WorkerAddress(host, int(port), token).get, "/metrics")
+                found.append(answer and answer[0])
+            return found
+
+    assert asyncio.run(run()) == [401, 200]
