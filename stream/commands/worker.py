@@ -37,6 +37,7 @@ def run(settings: Settings) -> int:
     for warning in checked.warnings:
         logging.getLogger(__name__).warning("%s", warning)
     import uvloop
+    from confluent_kafka import KafkaException
     from prometheus_client import CollectorRegistry
 
     from monitoring.metrics import Metrics
@@ -50,7 +51,11 @@ def run(settings: Settings) -> int:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        return await Worker(settings, checked, instance, metrics).run(stop)
+        try:
+            made = Worker(settings, checked, instance, metrics)
+        except KafkaException as error:  # no client is connected yet: its settings do not fit together
+            raise StartupError(f"the settings of Kafka cannot be used: {error.args[0].str()}") from error
+        return await made.run(stop)
 
     try:
         code = uvloop.run(main())
