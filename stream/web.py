@@ -274,7 +274,9 @@ async def _errors_as_json(
         return _json(error.status, {"error": error.reason.lower()}, allow)
     except Exception:
         # Whatever a look-up meets, its client gets an answer and the worker goes on with its events.
-        log.exception("web failed path=%s", request.path)
+        # The route, not the path: that holds a user's id, and line breaks if somebody likes.
+        resource = request.match_info.route.resource
+        log.exception("web failed route=%s", resource.canonical if resource is not None else None)
         return _json(500, {"error": "internal error"})
 
 
