@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from monitoring.metrics import Metrics
 from online_model.config import ModelConfig
 from online_model.learner import OnlineLearner
 from online_model.protocol import Context, Example
@@ -16,6 +18,7 @@ from stream.behaviors import behavior_table
 from stream.delivery import MAX_MESSAGE_BYTES, Output
 from stream.identity import Identity
 from stream.records import REJECTION_REASONS, decode_example, decode_recommendation
+from stream.reporting import report_published
 from stream.scorer import Processed, Scorer
 from stream.settings import Settings
 from stream.users import UserTable, home_partition
@@ -205,6 +208,26 @@ def test_headers_weigh_what_they_weigh_on_the_wire(carried: list[tuple[str, byte
     for output in done.outputs:
         sizes = (len(name.encode()) + len(value or b"") + 10 for name, value in output.headers or ())
         assert len(output.key or b"") + len(output.value or b"") + sum(sizes) < MAX_MESSAGE_BYTES
+
+
+def test_no_record_makes_a_series_of_its_own() -> None:
+    """Seen red with a counter that is labelled by what the record says."""
+    metrics = Metrics(CollectorRegistry())
+
+    def series() -> int:
+        return sum(1 for line in metrics.exposition().splitlines() if not line.startswith(b"#"))
+
+    odd: list[Record] = []
+    for number in range(200):
+        fields: dict[str, object] = {"surface": f"s{number}", "behavior": f"b{number}" if number % 2 else "view"}
+        odd.append(
+            Record(event(f"u{number}", f"i{number}", context={f"c{number}": 1}, **fields), number % N_PARTITIONS)
+        )
+        odd.append(Record(b"?", 0, key=f"k{number}".encode(), headers=[(f"h{number}", b"x")]))
+    report_published(metrics, process(odd[:2]), 0.1, NOW)
+    before = series()
+    report_published(metrics, process(odd), 0.1, NOW)
+    assert series() == before
 
 
 def test_an_old_event_is_learned_and_not_answered() -> None:
