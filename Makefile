@@ -35,6 +35,7 @@ check: $(READY) ## Linters, types, layers: what CI runs
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python .ci/audit
 
 bench: $(READY) ## The project's benchmarks
 	@$(BIN)/millstream bench all

@@ -177,7 +177,7 @@ def _read_manifest(path: Path) -> dict[str, object]:
     data = _read(path / _MANIFEST)
     try:
         manifest = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TornCheckpoint(f"{_MANIFEST} is no JSON: {error}") from error
     if not isinstance(manifest, dict) or manifest.pop("sha256", None) != _manifest_checksum(manifest):
         raise TornCheckpoint(f"{_MANIFEST} has another checksum than it says")

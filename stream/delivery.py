@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from stream.errors import StartupError
 from stream.intake import Assignment, Partition
 from stream.settings import Settings
+from stream.topics.permissions import may_not_transact
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ def producer_config(settings: Settings) -> dict[str, str | int | float]:
         "message.max.bytes": MAX_MESSAGE_BYTES,
         "queue.buffering.max.messages": 1_000_000,
         "message.timeout.ms": int(settings.kafka.delivery_timeout_seconds * 1000),
+        **settings.kafka.properties,
     }
 
 
@@ -163,6 +166,7 @@ class Committer:
                 "message.timeout.ms": int(settings.kafka.transaction_timeout_seconds * 1000),
                 "retry.backoff.ms": RETRY_BACKOFF_MS,
                 **TRANSACTION_RECOVERY,
+                **settings.kafka.properties,
                 **self._deliveries.config,
             }
         )
@@ -171,11 +175,14 @@ class Committer:
         """Fence predecessors of this instance and abort what they left open.
 
         Raises:
+            StartupError: This user may not use the transactional id.
             DeliveryFailed: The broker did not let this producer begin.
         """
         try:
             _retried(self._producer.init_transactions, 30.0)
         except KafkaException as error:
+            if error.args[0].code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+                raise StartupError(may_not_transact(f"{self._settings.app_id}-{self._instance_id}")) from error
             raise DeliveryFailed(f"transactions cannot begin: {error.args[0]}") from error
 
     def commit(

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 
 from stream.positions import ANSWER_SECONDS, NotCommitted, Positions
 from stream.settings import Settings
+from stream.topics.permissions import may_not_transact
 from stream.trainer_errors import TrainerError, TrainerFenced, TrainerRefused
 
 logger = logging.getLogger(__name__)
@@ -261,6 +262,8 @@ class ExampleLog:
                 return call()
             except (KafkaException, NotCommitted, TimeoutError) as error:
                 reason = error.args[0] if error.args and isinstance(error.args[0], KafkaError) else None
+                if reason is not None and reason.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+                    raise TrainerRefused(may_not_transact(self._group)) from error  # the id is called as the group
                 if reason is not None and (reason.fatal() or reason.code() in _REFUSALS):
                     raise TrainerRefused(f"the broker refuses this trainer: {reason.str()}") from error
                 logger.warning("waiting for the broker: %s", error)
@@ -281,4 +284,5 @@ def _consumer_config(settings: Settings) -> dict[str, str | int | float | bool]:
         "fetch.wait.max.ms": 50,
         "fetch.error.backoff.ms": 50,
         "fetch.queue.backoff.ms": 10,
+        **settings.kafka.properties,
     }

@@ -1,11 +1,14 @@
 """Faust as this project sets it up: by its public settings alone."""
 
 import ssl
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import faust
 
-from stream.settings import KafkaSettings, Settings
+from stream.kafka_properties import Property
+from stream.settings import KafkaSettings, Settings, SettingsError
 
 QUEUED_CHUNKS = 64
 """Chunks that wait in the agent's queue: this bounds the memory of a backlog."""
@@ -36,7 +39,24 @@ def faust_app(settings: Settings, instance_id: str) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,
+        **_client_options(kafka.properties),
     )
+
+
+def _client_options(properties: Mapping[str, Property]) -> dict[str, Any]:
+    """Hand on those settings of librdkafka that Faust's client knows, too."""
+    options: dict[str, Any] = {
+        option: int(properties[name]) for name, option in _MILLISECONDS.items() if name in properties
+    }
+    if "check.crcs" in properties:
+        options["broker_check_crcs"] = str(properties["check.crcs"]).lower() == "true"
+    return options
+
+
+_MILLISECONDS = {
+    "metadata.max.age.ms": "consumer_metadata_max_age_ms",
+    "connections.max.idle.ms": "consumer_connections_max_idle_ms",
+}
 
 
 def _credentials(kafka: KafkaSettings) -> Any:
@@ -45,19 +65,36 @@ def _credentials(kafka: KafkaSettings) -> Any:
     context = _ssl_context(kafka) if kafka.security_protocol.endswith("SSL") else None
     if kafka.security_protocol == "SSL":
         return faust.SSLCredentials(context=context)
-    password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
     return faust.SASLCredentials(
-        username=kafka.sasl_username, password=password, mechanism=kafka.sasl_mechanism, ssl_context=context
+        username=kafka.sasl_username, password=kafka.password, mechanism=kafka.sasl_mechanism, ssl_context=context
     )
 
 
 def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=None if kafka.ssl_ca_location is None else str(kafka.ssl_ca_location))
-    if kafka.ssl_certificate_location is not None:
-        password = kafka.ssl_key_password.get_secret_value() if kafka.ssl_key_password else None
-        context.load_cert_chain(
-            str(kafka.ssl_certificate_location),
-            None if kafka.ssl_key_location is None else str(kafka.ssl_key_location),
-            password,
-        )
+    """Return what librdkafka is told, for Python's TLS.
+
+    Raises:
+        SettingsError: A file cannot be used.
+    """
+    try:
+        context = _trusting(kafka.ssl_ca_location)
+        if kafka.ssl_crl_location is not None:
+            context.load_verify_locations(kafka.ssl_crl_location)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        if kafka.ssl_certificate_location is not None:
+            # A function, even where there is no password: with None, OpenSSL would ask the terminal.
+            context.load_cert_chain(
+                kafka.ssl_certificate_location, kafka.ssl_key_location, lambda: kafka.key_password or ""
+            )
+        if kafka.ssl_cipher_suites is not None:
+            context.set_ciphers(kafka.ssl_cipher_suites)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise SettingsError(f"TLS cannot be set up with MILLSTREAM_KAFKA__SSL_...: {error}") from error
+    context.check_hostname = kafka.ssl_endpoint_identification_algorithm == "https"
     return context
+
+
+def _trusting(authorities: Path | None) -> ssl.SSLContext:
+    if authorities is not None and authorities.is_dir():
+        return ssl.create_default_context(capath=authorities)
+    return ssl.create_default_context(cafile=authorities)

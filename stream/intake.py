@@ -23,6 +23,7 @@ from mode import CrashingSupervisor
 
 from stream.faust_app import faust_app
 from stream.merge import TimeMerge
+from stream.record_batches import read_any_header_name
 from stream.settings import Settings, SettingsError
 
 FAUST_VERSION = "0.15.3"
@@ -107,6 +108,7 @@ class Intake:
         self, settings: Settings, instance_id: str, on_assigned: OnAssigned, start_offsets: StartOffsets
     ) -> None:
         check_versions()
+        read_any_header_name()
         self.topics = frozenset(settings.topics.events)
         self.max_batch = settings.intake.max_batch
         self.start_offsets = start_offsets

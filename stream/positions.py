@@ -53,6 +53,7 @@ class Positions:
                 "transaction.timeout.ms": int(settings.kafka.transaction_timeout_seconds * 1000),
                 "retry.backoff.ms": RETRY_BACKOFF_MS,
                 **TRANSACTION_RECOVERY,
+                **settings.kafka.properties,
                 "log_level": 0,  # its errors come as exceptions; the consumer tells about connections
             }
         )

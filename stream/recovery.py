@@ -121,7 +121,7 @@ class StartOffsets:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._consumer = Consumer({**_reader_config(settings), "group.id": settings.app_id})
+        self._consumer = Consumer(_reader_config(settings))
 
     def __call__(self, partitions: Iterable[Partition], start: Start = "earliest") -> Offsets:
         """Return where to read each partition from.
@@ -183,7 +183,7 @@ class StartOffsets:
 def _reader_config(settings: Settings) -> dict[str, str | int | float | bool]:
     return {
         **settings.librdkafka(),
-        "group.id": f"{settings.app_id}-recovery",  # never joined
+        "group.id": settings.app_id,  # never joined, yet the client asks for its coordinator: one permission less
         "isolation.level": "read_committed",
         "enable.auto.commit": False,
         "enable.partition.eof": True,
@@ -192,4 +192,5 @@ def _reader_config(settings: Settings) -> dict[str, str | int | float | bool]:
         "fetch.wait.max.ms": 20,
         "fetch.error.backoff.ms": 10,
         "fetch.queue.backoff.ms": 10,
+        **settings.kafka.properties,
     }

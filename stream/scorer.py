@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from time import perf_counter
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import msgspec
 
 from online_model.protocol import Ranked, Recommender, Request
 from stream.behaviors import SEQUENCE_ROLES, Behavior
@@ -53,6 +55,7 @@ from stream.users import Overlay, UserTable, home_partition
 POLICY = "live"
 VARIANT = "default"
 ORIGIN_HEADER = "origin"
+_HEADER_BYTES = 16
 _SCORE_STEPS = 1e5
 _PROBABILITY_STEPS = 1e6
 """Numbers in a list are rounded to five and six decimal places."""
@@ -347,16 +350,28 @@ class Scorer:
         return Output(record.topic, event.user_id.encode(), record.value, headers, home)
 
 
+_OriginFields = tuple[
+    Annotated[str, msgspec.Meta(max_length=249)],  # Kafka's longest topic name
+    Annotated[str, msgspec.Meta(max_length=64)],
+    Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)],
+    Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)],
+    Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)],
+]
+_decode_origin = msgspec.json.Decoder(_OriginFields).decode
+_MAX_ORIGIN_BYTES = 2048
+
+
 def _origin_of(record: Record) -> Origin | None:
+    """Read where an event stood first. Anybody can write such a header, so what is none of ours is passed over."""
     if not record.headers:
         return None
     for name, value in record.headers:
-        if name == ORIGIN_HEADER and value is not None:
+        if name == ORIGIN_HEADER and value is not None and len(value) <= _MAX_ORIGIN_BYTES:
             try:
-                topic, tag, partition, offset, timestamp = json.loads(value)
-                return Origin(str(topic), Place(str(tag), int(partition), int(offset)), int(timestamp))
-            except (ValueError, TypeError):  # somebody else's header of this name
-                return None
+                topic, tag, partition, offset, timestamp = _decode_origin(value)
+                return Origin(topic, Place(tag, partition, offset), timestamp)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                continue
     return None
 
 
@@ -375,4 +390,5 @@ def _trace(record: Record) -> list[tuple[str, bytes | None]] | None:
 
 
 def _headers_size(record: Record) -> int:
-    return sum(len(name) + len(value or b"") for name, value in record.headers)
+    """Give the bytes of all headers, and a few for each: any number of empty ones would weigh nothing."""
+    return sum(len(name.encode()) + len(value or b"") + _HEADER_BYTES for name, value in record.headers)

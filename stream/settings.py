@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -17,6 +26,8 @@ from pydantic_settings import (
 )
 
 from online_model.config import ModelConfig
+from stream.kafka_properties import clean_properties
+from stream.secrets import Secret, is_secret, secret_of
 
 ENV_PREFIX = "MILLSTREAM_"
 ENV_DELIMITER = "__"
@@ -24,6 +35,7 @@ TOML_VARIABLE = "MILLSTREAM_CONFIG"
 """Names another file than `millstream.toml` in the current folder; read before the settings are."""
 
 Exclusion = Literal["none", "current", "sitting", "bought", "seen"]
+SHORTEST_TOKEN = 16
 Start = int | Literal["earliest", "latest"]
 """Where a group without offsets begins; a number is milliseconds since the epoch."""
 
@@ -35,7 +47,13 @@ class SettingsError(ValueError):
 class _Group(BaseModel):
     """A part of the settings: unknown names are errors, values do not change after the start."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _supported_mechanism(value: object) -> object:
+    if str(value).upper() in ("OAUTHBEARER", "GSSAPI"):
+        raise ValueError(f"{value} is not supported: use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, or SSL with a key")
+    return value
 
 
 class KafkaSettings(_Group):
@@ -45,15 +63,24 @@ class KafkaSettings(_Group):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="what the brokers' listener speaks; the SASL ones need a user name and a password"
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "SCRAM-SHA-512", description="how the password is shown to the broker; used with the SASL protocols"
-    )
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(_supported_mechanism)
+    ] = Field("SCRAM-SHA-512", description="how the password is shown to the broker; used with the SASL protocols")
     sasl_username: str | None = Field(None, description="the user that the broker knows")
     sasl_password: SecretStr | None = Field(None, description="its password; `millstream config` hides it")
-    ssl_ca_location: Path | None = Field(None, description="file of the authorities that are trusted, PEM")
+    sasl_password_file: Path | None = Field(None, description="a file that holds the password, instead of it")
+    ssl_ca_location: Path | None = Field(
+        None, description="file (or folder) of the authorities that are trusted, PEM; the system's by default"
+    )
     ssl_certificate_location: Path | None = Field(None, description="the client's certificate, PEM")
     ssl_key_location: Path | None = Field(None, description="the client's key, PEM")
     ssl_key_password: SecretStr | None = Field(None, description="opens the client's key, where that is encrypted")
+    ssl_key_password_file: Path | None = Field(None, description="a file that holds the key's password, instead of it")
+    ssl_crl_location: Path | None = Field(None, description="file of revoked certificates, PEM")
+    ssl_cipher_suites: str | None = Field(None, description="those allowed up to TLS 1.2, as OpenSSL writes them")
+    ssl_endpoint_identification_algorithm: Literal["https", "none"] = Field(
+        "https", description="whether a broker's certificate must name the address that was asked for"
+    )
     session_timeout_seconds: float = Field(30.0, gt=0, description="how long a silent worker keeps its partitions")
     transaction_timeout_seconds: float = Field(
         10.0, gt=0, description="how long a dead worker's transaction stays open"
@@ -61,12 +88,31 @@ class KafkaSettings(_Group):
     delivery_timeout_seconds: float = Field(
         30.0, gt=0, description="an output not acknowledged in this time ends the process"
     )
+    properties: Annotated[dict[str, str | int | float | bool], AfterValidator(clean_properties)] = Field(
+        default_factory=dict,
+        description="anything else that librdkafka can be told: see [operations](operations.md#settings-of-librdkafka)",
+    )
 
     @model_validator(mode="after")
     def _sasl_needs_credentials(self) -> "KafkaSettings":
-        if self.security_protocol.startswith("SASL") and (self.sasl_username is None or self.sasl_password is None):
-            raise ValueError(f"security_protocol={self.security_protocol} needs sasl_username and sasl_password")
+        password = secret_of("sasl_password", self.sasl_password, self.sasl_password_file)
+        secret_of("ssl_key_password", self.ssl_key_password, self.ssl_key_password_file)
+        if self.security_protocol.startswith("SASL") and (self.sasl_username is None or password is None):
+            raise ValueError(
+                f"security_protocol={self.security_protocol} needs sasl_username, and sasl_password or "
+                "sasl_password_file"
+            )
         return self
+
+    @property
+    def password(self) -> Secret:
+        """The user's password, wherever it is kept."""
+        return secret_of("sasl_password", self.sasl_password, self.sasl_password_file)
+
+    @property
+    def key_password(self) -> Secret:
+        """What opens the client's key, wherever it is kept."""
+        return secret_of("ssl_key_password", self.ssl_key_password, self.ssl_key_password_file)
 
 
 class TopicSettings(_Group):
@@ -107,7 +153,28 @@ class WebSettings(_Group):
 
     host: str = Field("127.0.0.1", description="where to listen; 0.0.0.0 is every address of the machine")
     port: int = Field(8080, ge=0, le=65535, description="0 takes a free one")
+    token: SecretStr | None = Field(
+        None, description="what a request must bring as `Authorization: Bearer ...`; `millstream config` hides it"
+    )
+    token_file: Path | None = Field(None, description="a file that holds the token, instead of it")
+    max_connections: int = Field(512, ge=1, le=65536, description="open at once; further ones are closed unheard")
+    max_lookups: int = Field(256, ge=1, le=65536, description="under way at once; further ones are answered with 503")
+    lookups_per_second: int = Field(
+        5000, ge=0, description="of all clients together; further ones are answered with 429; 0: any number"
+    )
     advertised_url: str | None = Field(None, description="where other workers send requests for this one's users")
+
+    @model_validator(mode="after")
+    def _token_is_hard_to_guess(self) -> "WebSettings":
+        token = self.bearer
+        if token is not None and not (len(token) >= SHORTEST_TOKEN and token.isascii() and token.isprintable()):
+            raise ValueError(f"token: expected at least {SHORTEST_TOKEN} printable ASCII characters")
+        return self
+
+    @property
+    def bearer(self) -> Secret:
+        """The token that requests must bring, wherever it is kept; None where they need none."""
+        return secret_of("token", self.token, self.token_file)
 
 
 class BehaviorSettings(_Group):
@@ -221,7 +288,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER, extra="forbid", frozen=True, protected_namespaces=()
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=ENV_DELIMITER,
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,
     )
 
     app_id: str = Field(
@@ -304,21 +376,31 @@ class Settings(BaseSettings):
             "security.protocol": kafka.security_protocol,
             "log_level": 3,  # errors: what is tried again by itself needs no line
         }
-        if kafka.security_protocol.startswith("SASL"):
-            config["sasl.mechanism"] = kafka.sasl_mechanism
-        for name in ("sasl_username", "sasl_password", "ssl_key_password"):
-            if (value := getattr(kafka, name)) is not None:
-                config[name.replace("_", ".")] = value.get_secret_value() if isinstance(value, SecretStr) else value
-        for name in ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location"):
-            if (path := getattr(kafka, name)) is not None:
-                config[name.replace("_", ".")] = str(path)
-        return config
+        return config | _credentials(kafka) | kafka.properties
 
     def start_ms(self) -> Start:
         """Return where to begin without offsets: a word, or milliseconds since the epoch."""
         if self.start == "earliest" or self.start == "latest":
             return self.start  # type: ignore[return-value]  # mypy does not narrow a str to these literals
         return int(datetime.fromisoformat(self.start).astimezone(UTC).timestamp() * 1000)
+
+
+def _credentials(kafka: KafkaSettings) -> dict[str, str]:
+    config: dict[str, str | Path | None] = {}
+    if kafka.security_protocol.startswith("SASL"):
+        mechanism = {"sasl.mechanism": kafka.sasl_mechanism}
+        config |= mechanism | {"sasl.username": kafka.sasl_username, "sasl.password": kafka.password}
+    if kafka.security_protocol.endswith("SSL"):
+        config |= {
+            "ssl.ca.location": kafka.ssl_ca_location,
+            "ssl.certificate.location": kafka.ssl_certificate_location,
+            "ssl.key.location": kafka.ssl_key_location,
+            "ssl.key.password": kafka.key_password,
+            "ssl.crl.location": kafka.ssl_crl_location,
+            "ssl.cipher.suites": kafka.ssl_cipher_suites,
+            "ssl.endpoint.identification.algorithm": kafka.ssl_endpoint_identification_algorithm,
+        }
+    return {name: str(value) for name, value in config.items() if value is not None}
 
 
 def toml_path() -> Path:
@@ -368,6 +450,10 @@ def variable_names(model: type[BaseModel] = Settings, prefix: str = ENV_PREFIX) 
     return names
 
 
+_MAPPINGS = ("BEHAVIORS__ROLES", "BEHAVIORS__ALIASES", "KAFKA__PROPERTIES")
+"""Settings of which an entry can be a variable of its own."""
+
+
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     """Return the variables that look like settings and are none, each with the nearest real one.
 
@@ -375,7 +461,7 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     than one that does not start.
     """
     known = variable_names()
-    mappings = tuple(ENV_PREFIX + "BEHAVIORS__" + group + ENV_DELIMITER for group in ("ROLES", "ALIASES"))
+    mappings = tuple(ENV_PREFIX + name + ENV_DELIMITER for name in _MAPPINGS)
     unknown = [
         name
         for name in environ
@@ -391,6 +477,11 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     location = ".".join(str(part) for part in first["loc"]) or "settings"
     variable = ENV_PREFIX + location.replace(".", ENV_DELIMITER).upper()
-    value = "" if "password" in location or first["type"] == "extra_forbidden" else f", got {first.get('input')!r:.80}"
     message = "no such setting" if first["type"] == "extra_forbidden" else first["msg"]
-    return f"{location} ({variable}): {message}{value}"
+    return f"{location} ({variable}): {message}{_given(first['type'], location, first.get('input'))}"
+
+
+def _given(kind: str, location: str, value: object) -> str:
+    """Show the value that cannot be used, unless it is a secret or may hold one: a whole group, an unknown name."""
+    shown = isinstance(value, str | int | float) and kind != "extra_forbidden" and not is_secret(location)
+    return f", got {value!r:.80}" if shown else ""

@@ -2,18 +2,28 @@
 
 import asyncio
 import errno
+import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from aiohttp import hdrs, web
 
 from stream.errors import StartupError
+from stream.guards import Rate, Token
 from stream.lookup import Elsewhere, Found, Lookup, WrongQuestion, read_question
 from stream.settings import Settings
 
 log = logging.getLogger(__name__)
+
+QUIET_SECONDS = 30.0
+"""A connection that does not finish a request in this time, or sends none, is closed."""
+WRITE_SECONDS = 10.0
+"""A client that does not take its answer in this time is dropped."""
+CLOSE_SECONDS = 2.0
+_OPEN_PATHS: Final = frozenset({"/health", "/ready"})
+"""Answered without a token: what probes ask, which cannot carry one."""
 
 LOOKUP_SECONDS = 5.0
 """A look-up that takes longer is answered with 503."""
@@ -46,6 +56,7 @@ class WebServer:
         exposition: The metrics and their content type; called on a thread of its own.
         lookup: Makes a list; cancelled after `lookup_seconds`.
         lookup_seconds: The deadline of a look-up.
+        quiet_seconds: How long a connection may say nothing, or not enough.
     """
 
     def __init__(
@@ -57,8 +68,14 @@ class WebServer:
         exposition: Callable[[], tuple[bytes, str]],
         lookup: Lookup,
         lookup_seconds: float = LOOKUP_SECONDS,
+        quiet_seconds: float = QUIET_SECONDS,
     ) -> None:
         self._web = settings.web
+        self._token = Token(settings.web.bearer)
+        self._rate = Rate(settings.web.lookups_per_second)
+        self._n_lookups = 0
+        self._exposing: asyncio.Future[tuple[bytes, str]] | None = None
+        self._quiet_seconds = quiet_seconds
         self._default_k = settings.lists.k
         self._health = health
         self._readiness = readiness
@@ -92,10 +109,13 @@ class WebServer:
                 lambda: _Connection(
                     manager,
                     loop=loop,
-                    access_log=None,  # type: ignore[arg-type]  # aiohttp takes None for none, and does not say so
+                    max_connections=self._web.max_connections,
+                    access_log=None,
                     max_line_size=_MAX_LINE_BYTES,
                     max_field_size=_MAX_LINE_BYTES,
                     max_headers=_MAX_HEADERS,
+                    keepalive_timeout=self._quiet_seconds,
+                    lingering_time=STOP_SECONDS / 2,
                 ),
                 self._web.host,
                 self._web.port,
@@ -105,6 +125,12 @@ class WebServer:
             raise StartupError(_refused(self._web.host, self._web.port, error)) from error
         self._address = _host_and_port(self._server.sockets[0].getsockname())
         log.info("web address=%s", self._address)
+        if not self._token.needed and not _is_loopback(self._server.sockets[0].getsockname()[0]):
+            log.warning(
+                "web address=%s is not loopback, and whoever reaches it reads anybody's recommendations: "
+                "set MILLSTREAM_WEB__TOKEN_FILE, or MILLSTREAM_WEB__HOST=127.0.0.1",
+                self._address,
+            )
 
     async def stop(self) -> None:
         """Stop listening, and give requests under way a moment to end."""
@@ -116,7 +142,7 @@ class WebServer:
             self._runner = None
 
     def _application(self) -> web.Application:
-        application = web.Application(middlewares=[_errors_as_json], client_max_size=_MAX_LINE_BYTES)
+        application = web.Application(middlewares=[_errors_as_json, self._guard], client_max_size=_MAX_LINE_BYTES)
         application.on_response_prepare.append(_harden)
         application.router.add_get("/", self._answer_index)
         application.router.add_get("/health", self._answer_health)
@@ -124,6 +150,20 @@ class WebServer:
         application.router.add_get("/metrics", self._answer_metrics)
         application.router.add_get(_PREFIX + "{user_id:[^/]*}", self._answer_recommendations)
         return application
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Let in who may, with a request that has no body."""
+        if request.path not in _OPEN_PATHS and not self._token.accepts(request.headers.get(hdrs.AUTHORIZATION)):
+            challenge: dict[str, str] = {hdrs.WWW_AUTHENTICATE: "Bearer"}
+            return _json(401, {"error": "expected the token, as Authorization: Bearer ..."}, challenge)
+        if request.body_exists:
+            response = _json(413, {"error": "expected no body"})
+            response.force_close()
+            return response
+        return await handler(request)
 
     async def _answer_index(self, _request: web.Request) -> web.Response:
         return web.Response(text=_INDEX, content_type="text/html")
@@ -137,8 +177,11 @@ class WebServer:
         return _json(200 if ready else 503, {"ready": ready, "conditions": conditions})
 
     async def _answer_metrics(self, _request: web.Request) -> web.Response:
-        # Some milliseconds of text: on the loop, every answer to an event would wait for it.
-        body, content_type = await asyncio.to_thread(self._exposition)
+        # Some milliseconds of text: on the loop, every answer to an event would wait for it. Who asks meanwhile gets
+        # the same, so that any number of requests keeps one thread busy.
+        if self._exposing is None or self._exposing.done():
+            self._exposing = asyncio.ensure_future(asyncio.to_thread(self._exposition))
+        body, content_type = await asyncio.shield(self._exposing)
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
     async def _answer_recommendations(self, request: web.Request) -> web.Response:
@@ -148,11 +191,19 @@ class WebServer:
             question = read_question(raw, request.query.items(), self._default_k)
         except WrongQuestion as error:
             return _json(400, {"error": str(error)})
+        if (wait := self._rate.wait_seconds()) > 0:
+            retry: dict[str, str] = {hdrs.RETRY_AFTER: str(wait)}
+            return _json(429, {"error": f"expected at most {self._web.lookups_per_second} look-ups a second"}, retry)
+        if self._n_lookups >= self._web.max_lookups:
+            return _json(503, {"error": f"{self._n_lookups} look-ups are under way"}, _RETRY_AFTER)
+        self._n_lookups += 1
         try:
             async with asyncio.timeout(self._lookup_seconds):
                 answer = await self._lookup(*question)
         except TimeoutError:
             return _json(503, {"error": f"no list within {self._lookup_seconds:g} s"}, _RETRY_AFTER)
+        finally:
+            self._n_lookups -= 1
         if isinstance(answer, Found):
             return web.Response(body=answer.body, content_type=_JSON)
         if isinstance(answer, Elsewhere):
@@ -161,9 +212,40 @@ class WebServer:
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp's own, but for its answer to what is no HTTP: no version, no page, no traceback in the log."""
+    """aiohttp's own, but for the number of its kind, a client that takes no answer, and what it says to no HTTP.
 
-    __slots__ = ()
+    Its keep-alive timer runs from the last answer on, and half a request does not stop it: that is what ends slow ones.
+    """
+
+    __slots__ = ("_max_connections",)
+
+    def __init__(self, manager: web.Server, *, max_connections: int, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._max_connections = max_connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take it, or close it unheard where there are too many."""
+        super().connection_made(transport)
+        manager = self._manager
+        if manager is not None and len(manager.connections) > self._max_connections:
+            self.force_close()
+
+    def force_close(self) -> None:
+        """Close; what a client has not taken a moment later is not kept for it."""
+        if self.transport is not None:
+            self._loop.call_later(CLOSE_SECONDS, self.transport.abort)
+        super().force_close()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write the answer, to a client that takes it."""
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                return await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            self.force_close()
+            return resp, True
 
     def handle_error(
         self,
@@ -192,7 +274,9 @@ async def _errors_as_json(
         return _json(error.status, {"error": error.reason.lower()}, allow)
     except Exception:
         # Whatever a look-up meets, its client gets an answer and the worker goes on with its events.
-        log.exception("web failed path=%s", request.path)
+        # The route, not the path: that holds a user's id, and line breaks if somebody likes.
+        resource = request.match_info.route.resource
+        log.exception("web failed route=%s", resource.canonical if resource is not None else None)
         return _json(500, {"error": "internal error"})
 
 
@@ -222,6 +306,10 @@ def _refused(host: str, port: int, error: OSError) -> str:
         return f"port {port} on {host} is not allowed to this user: set MILLSTREAM_WEB__PORT to another"
     why = error.strerror or error
     return f"cannot listen on {host} port {port} ({why}): set MILLSTREAM_WEB__HOST to an address of this machine"
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
 def _host_and_port(name: tuple[str, int]) -> str:

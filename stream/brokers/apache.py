@@ -205,8 +205,7 @@ class ApacheKafka:
         return known, next(port for port in free_ports(2) if port != known)
 
     def _launch(self, java: Path, jars: Path, ports: tuple[int, int]) -> None:
-        properties = server_properties(*ports, log_dir=self.data_dir / LOG_FOLDER)
-        (self.data_dir / PROPERTIES_FILE).write_text(render(properties))
+        (self.data_dir / PROPERTIES_FILE).write_text(render(self._properties(*ports)))
         if self.cluster_id is None:
             self.cluster_id = format_folder(java, jars, self.data_dir)
         if self.log_path.exists() and self.log_path.stat().st_size > LARGEST_LOG_BYTES:
@@ -219,6 +218,10 @@ class ApacheKafka:
             process.end(STOP_SECONDS)
             raise
         self._process = process
+
+    def _properties(self, port: int, controller_port: int) -> dict[str, str]:
+        """Give what the broker is told; a subclass may have it serve otherwise."""
+        return server_properties(port, controller_port, log_dir=self.data_dir / LOG_FOLDER)
 
     def _command(self, java: Path, jars: Path) -> list[str]:
         options = ["-Djava.net.preferIPv4Stack=true", "-Dorg.slf4j.simpleLogger.showDateTime=true"]

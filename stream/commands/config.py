@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from pydantic import BaseModel, SecretStr
 
+from stream.secrets import is_secret
 from stream.settings import ENV_DELIMITER, ENV_PREFIX, Settings, toml_path
 
 HIDDEN = "(hidden)"
@@ -98,5 +99,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(str(entry) for entry in value)
     if isinstance(value, dict):
-        return json.dumps(value)
+        return json.dumps({name: HIDDEN if is_secret(name) else entry for name, entry in value.items()})
     return str(value)

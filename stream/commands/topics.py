@@ -11,7 +11,7 @@ from stream.settings import Settings
 from stream.topics.cluster import Cluster, ClusterFacts
 from stream.topics.compare import Finding, compare, event_partitions, warnings
 from stream.topics.expected import expected_topics
-from stream.topics.preflight import ask, create_missing
+from stream.topics.preflight import ask, create_missing, refused
 
 app = typer.Typer(help="The topics of this application.", no_args_is_help=True)
 
@@ -37,13 +37,19 @@ def describe(
 ) -> None:
     """Show the topics and what differs from what is expected; exit code 1 if the worker could not start with them."""
     settings: Settings = context.obj
-    facts = ask(Cluster(settings), settings)
+    cluster = Cluster(settings)
+    facts = ask(cluster, settings)
     findings = compare(settings, facts)
+    refusals = refused(cluster, settings, facts)
     if as_json:
-        typer.echo(json.dumps(_report(settings, facts, findings)))
+        typer.echo(json.dumps(_report(settings, facts, findings) | {"refusals": refusals}))
     else:
         _print(settings, facts, findings)
-    if any(finding.stops for finding in findings):
+        for line in refusals:
+            typer.echo(f"STOPS THE WORKER: {line}")
+        if not findings and not refusals:
+            typer.echo("everything is as expected")
+    if refusals or any(finding.stops for finding in findings):
         raise typer.Exit(1)
 
 
@@ -76,5 +82,3 @@ def _print(settings: Settings, facts: ClusterFacts, findings: list[Finding]) -> 
         typer.echo(f"{'STOPS THE WORKER' if finding.stops else 'differs'}: {finding.topic} {finding.text}")
     for warning in warnings(facts):
         typer.echo(f"warning: {warning}")
-    if not findings:
-        typer.echo("everything is as expected")

@@ -39,6 +39,7 @@ def run(settings: Settings) -> int:
     for warning in checked.warnings:
         logging.getLogger(__name__).warning("%s", warning)
     import uvloop
+    from confluent_kafka import KafkaException
     from prometheus_client import CollectorRegistry
 
     import stream.trainer  # noqa: F401  # imported once, for the trainer's process too
@@ -57,7 +58,11 @@ def run(settings: Settings) -> int:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        return await Worker(settings, checked, instance, metrics, trainer).run(stop)
+        try:
+            made = Worker(settings, checked, instance, metrics, trainer)
+        except KafkaException as error:  # no client is connected yet: its settings do not fit together
+            raise StartupError(f"the settings of Kafka cannot be used: {error.args[0].str()}") from error
+        return await made.run(stop)
 
     try:
         code = uvloop.run(main())

@@ -16,15 +16,16 @@ _ANSWER_SECONDS = 3.0
 class WorkerAddress:
     """The worker's web address, asked over loopback (no proxy of the environment comes in between)."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, token: str | None = None) -> None:
         self._host = host
         self._port = port
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
     def get(self, path: str) -> tuple[int, bytes] | None:
         """Return status and body; None while nobody answers."""
         connection = http.client.HTTPConnection(self._host, self._port, timeout=_ANSWER_SECONDS)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=self._headers)
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException):

@@ -107,7 +107,7 @@ class Stage:
             ChildDied: It ended.
             StartupError: It is not ready in time.
         """
-        address = WorkerAddress(LOOPBACK, self._web_port)
+        address = WorkerAddress(LOOPBACK, self._web_port, self._settings.web.bearer)
         scratch = None if self.keep_folder else self.folder
         self._worker = Child("worker", ["worker"], self._variables, self.logs / "worker.log", scratch=scratch)
         deadline = time.monotonic() + READY_SECONDS

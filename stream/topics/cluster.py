@@ -9,6 +9,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # two of them are missing from its __all__
+    AclOperation,
     AdminClient,
     ConfigResource,
     NewTopic,
@@ -18,12 +19,30 @@ from stream.errors import KafkaAway, StartupError
 from stream.identity import Identity
 from stream.settings import Settings
 from stream.topics.expected import ExpectedTopic
+from stream.topics.permissions import Permissions
 
 ANSWER_SECONDS = 15.0
 CREATE_SECONDS = 30.0
 POLL_SECONDS = 0.05
 REPLICAS = 3
 MIN_INSYNC = 2
+ATTEMPT_SECONDS = 1.0
+_HOPELESS = {
+    KafkaError._AUTHENTICATION: "check MILLSTREAM_KAFKA__SASL_USERNAME, __SASL_PASSWORD and __SASL_MECHANISM",
+    KafkaError._SSL: "check MILLSTREAM_KAFKA__SSL_CA_LOCATION and the other MILLSTREAM_KAFKA__SSL_... settings",
+}
+"""Errors that another attempt does not mend, and what may."""
+_COORDINATOR_AWAY = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
+_NOT_TOLD = {
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError._UNSUPPORTED_FEATURE,
+    KafkaError.GROUP_ID_NOT_FOUND,
+}
+"""Brokers that do not speak of permissions; one that is missing shows later, as it did before they did."""
 MOCK_CLUSTER_PREFIX = "mockCluster"
 """The embedded broker names itself so. It lets requests that it does not know run into their timeout."""
 
@@ -77,11 +96,19 @@ class Cluster:
     """An administrative client; requests block, and fail with one line."""
 
     def __init__(self, settings: Settings) -> None:
+        """Make the client; nothing is asked yet.
+
+        Raises:
+            StartupError: librdkafka cannot use its settings.
+        """
         self._address = settings.kafka.bootstrap_servers
         self._errors = _Errors()
         # Kept for life: a future of a client that is gone never resolves.
         config: dict[str, Any] = {**settings.librdkafka(), "error_cb": self._errors.remember, "log_level": 0}
-        self._admin = AdminClient(config)
+        try:
+            self._admin = AdminClient(config)
+        except KafkaException as error:
+            raise StartupError(f"the settings of Kafka cannot be used: {error.args[0].str()}") from error
 
     def facts(self, names: Sequence[str], with_config: bool = False) -> ClusterFacts:
         """Ask for the cluster and for these topics.
@@ -89,15 +116,7 @@ class Cluster:
         Raises:
             KafkaAway: Nobody answers, or not to this user.
         """
-        try:
-            metadata = self._admin.list_topics(timeout=ANSWER_SECONDS)
-        except KafkaException as error:
-            self._admin.poll(0)
-            reason = self._errors.last.str() if self._errors.last else error.args[0].str()
-            way_out = "check MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS and the broker"
-            if self._errors.last and self._errors.last.code() == KafkaError._AUTHENTICATION:
-                way_out = "check MILLSTREAM_KAFKA__SASL_USERNAME and __SASL_PASSWORD"
-            raise KafkaAway(f"no Kafka answers at {self._address}: {reason}; {way_out}") from error
+        metadata = self._metadata()
         present = {name: metadata.topics[name] for name in names if name in metadata.topics}
         is_mock = str(metadata.cluster_id).startswith(MOCK_CLUSTER_PREFIX)
         denied = [] if is_mock else self._denied([name for name in names if name not in present])
@@ -111,6 +130,47 @@ class Cluster:
             for name, topic in present.items()
         }
         return ClusterFacts(str(metadata.cluster_id), len(metadata.brokers), topics, denied)
+
+    def _metadata(self) -> Any:
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                return self._admin.list_topics(timeout=ATTEMPT_SECONDS)
+            except KafkaException as error:
+                self._admin.poll(0)  # this is when `_remember` is called
+                code = self._errors.last.code() if self._errors.last else error.args[0].code()
+                if code in _HOPELESS or time.monotonic() > deadline:
+                    reason = self._errors.last.str() if self._errors.last else error.args[0].str()
+                    way_out = _HOPELESS.get(code, "check MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS and the broker")
+                    raise KafkaAway(f"no Kafka answers at {self._address}: {reason}; {way_out}") from error
+
+    def permissions(self, topics: Sequence[str], groups: Sequence[str]) -> Permissions:
+        """Ask what this user may do with topics that exist, and with groups, which need not.
+
+        Raises:
+            StartupError: Kafka does not say.
+        """
+        asked = self._admin.describe_topics(
+            TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=ANSWER_SECONDS
+        )
+        told = {
+            name: _operations(future, KafkaError.TOPIC_AUTHORIZATION_FAILED, name) for name, future in asked.items()
+        }
+        return Permissions(told, {group: self._group_operations(group) for group in groups})
+
+    def _group_operations(self, group: str) -> Collection[AclOperation] | None:
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            (future,) = self._admin.describe_consumer_groups(
+                [group], include_authorized_operations=True, request_timeout=ANSWER_SECONDS
+            ).values()
+            try:
+                return _operations(future, KafkaError.GROUP_AUTHORIZATION_FAILED, group)
+            except StartupError as error:
+                # The first question after a broker's start: its coordinators are still loading.
+                if _code(error.__cause__) not in _COORDINATOR_AWAY or time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
 
     def identity(self, facts: ClusterFacts) -> Identity:
         """Give the ids of the cluster and of the topics in `facts`.
@@ -213,6 +273,24 @@ def answer(future: Any, what: str) -> Any:
         raise StartupError(f"{what}: {error.args[0].str()}") from error
     except TimeoutError as error:
         raise StartupError(f"{what}: no answer within {ANSWER_SECONDS:g} s") from error
+
+
+def _operations(future: Any, denial: int, name: str) -> Collection[AclOperation] | None:
+    try:
+        operations: Collection[AclOperation] | None = answer(
+            future, f"what this user may do with {name} cannot be asked"
+        ).authorized_operations
+    except StartupError as error:
+        if _code(error.__cause__) == denial:
+            return ()
+        if _code(error.__cause__) in _NOT_TOLD:
+            return None
+        raise
+    return operations
+
+
+def _code(error: BaseException | None) -> int | None:
+    return int(error.args[0].code()) if isinstance(error, KafkaException) else None
 
 
 def _invented_id(cluster_id: str, topic: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from stream.settings import Settings
 from stream.topics.cluster import MIN_INSYNC, REPLICAS, ClusterFacts, TopicFacts
 from stream.topics.expected import ExpectedTopic, expected_topics, policies
+from stream.topics.permissions import hidden
 
 CREATE_HINT = "`millstream topics create` makes it"
 
@@ -42,7 +43,7 @@ def compare(settings: Settings, facts: ClusterFacts) -> list[Finding]:
 def _compare_topic(expected: ExpectedTopic, facts: ClusterFacts) -> list[Finding]:
     needed = expected.duty != "optional"
     if expected.name in facts.denied:
-        return [Finding(expected.name, "is hidden from this user: it needs the permission to describe it", needed)]
+        return [Finding(expected.name, hidden(expected), needed)]
     actual = facts.topics.get(expected.name)
     if actual is None:
         return [Finding(expected.name, f"does not exist; {CREATE_HINT}", needed)]

@@ -8,6 +8,7 @@ from stream.settings import Settings
 from stream.topics.cluster import Cluster, ClusterFacts
 from stream.topics.compare import compare, event_partitions, warnings
 from stream.topics.expected import ExpectedTopic, expected_topics
+from stream.topics.permissions import groups_of, refusals
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,19 @@ class Preflight:
 
 
 def preflight(settings: Settings) -> Preflight:
-    """Check every topic and partition count, with the worker's own credentials.
+    """Check every topic, partition count and permission, with the worker's own credentials.
+
+    Transactional ids cannot be asked about without fencing whoever uses them: their own users tell, as they start.
 
     Raises:
-        StartupError: The worker cannot work with these topics; the line names the way out.
+        StartupError: The worker cannot work with these topics, or may not; the line names the way out.
         SettingsError: No Kafka is named.
     """
     cluster = Cluster(settings)
     facts = ask(cluster, settings)
     findings = compare(settings, facts)
     stopping = [f"topic {finding.topic} {finding.text}" for finding in findings if finding.stops]
+    stopping += refused(cluster, settings, facts)
     if stopping:
         more = f" (and {len(stopping) - 1} more: `millstream topics describe`)" if len(stopping) > 1 else ""
         raise StartupError(stopping[0] + more)
@@ -58,6 +62,13 @@ def preflight(settings: Settings) -> Preflight:
 def ask(cluster: Cluster, settings: Settings) -> ClusterFacts:
     """Ask for all of the application's topics, configuration included."""
     return cluster.facts([topic.name for topic in expected_topics(settings)], with_config=True)
+
+
+def refused(cluster: Cluster, settings: Settings, facts: ClusterFacts) -> list[str]:
+    """Say what this user may not do and the worker does, a line each."""
+    if facts.is_mock:
+        return []
+    return refusals(settings, cluster.permissions(list(facts.topics), groups_of(settings)))
 
 
 def create_missing(settings: Settings) -> tuple[list[ExpectedTopic], ClusterFacts]:

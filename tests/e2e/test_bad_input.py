@@ -1,6 +1,8 @@
 """What is no event, or none that can be used: it comes back as it was, with the reason, and the stream goes on."""
 
 import json
+import subprocess
+from collections import Counter
 
 import pytest
 
@@ -103,3 +105,23 @@ def test_keys_mean_nothing(application):
     assert worker.stop() == 0
     report = check(application)
     assert "rekeyed" in report.expected.outcomes.values()
+
+
+def test_a_header_whose_name_is_no_text_stops_nothing(application, require):
+    """Seen red: aiokafka raises at it for ever. (Our own producer cannot write one.)"""
+    require("kcat")
+    worker = application.start().until_ready()
+    topic = application.settings.topics.events[0]
+    stream = [{**GOOD, "user_id": f"u{number}", "timestamp": START + number} for number in range(40)]
+    for partition in range(application.partitions):
+        subprocess.run(
+            ["kcat", "-b", application.bootstrap, "-P", "-t", topic, "-p", str(partition), "-H", b"\xff\xfe=odd"],
+            input="".join(json.dumps(event) + "\n" for event in stream[partition :: application.partitions]),
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    application.until_done()
+    assert worker.stop() == 0
+    answers = read(application.bootstrap, application.settings.topics.recommendations)
+    assert Counter(answer.key() for answer in answers) == {event["user_id"].encode(): 1 for event in stream}

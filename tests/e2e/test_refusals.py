@@ -22,6 +22,13 @@ def test_a_wrong_setting_is_told_before_anything_connects(application, setting, 
     assert words in only_line(output)
 
 
+@pytest.mark.parametrize(("name", "value"), [("FETCH_MAX_BYTES", "1"), ("NO_SUCH_THING", "1"), ("LINGER_MS", "soon")])
+def test_properties_that_librdkafka_does_not_take_are_told(application, name, value):
+    worker = application.start(**{f"KAFKA__PROPERTIES__{name}": value})
+    assert worker.wait() == 2
+    assert name.lower().replace("_", ".") in only_line(worker.output)
+
+
 def test_an_unreachable_broker_is_told(application):
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"

@@ -4,17 +4,21 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from monitoring.metrics import Metrics
 from online_model.config import ModelConfig
 from online_model.learner import OnlineLearner
 from online_model.protocol import Context, Example
 from online_model.serving import ServingModel
 from stream.behaviors import behavior_table
-from stream.delivery import Output
+from stream.delivery import MAX_MESSAGE_BYTES, Output
 from stream.identity import Identity
 from stream.records import REJECTION_REASONS, decode_example, decode_recommendation
+from stream.reporting import report_published
 from stream.scorer import Processed, Scorer
 from stream.settings import Settings
 from stream.users import UserTable, home_partition
@@ -79,8 +83,15 @@ almost_events = st.dictionaries(names, json_values, max_size=4).map(
     ).encode()
 )
 values = st.none() | st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode()) | almost_events
+origins = st.lists(st.text(max_size=3) | st.integers() | st.floats() | st.just(10**400), min_size=4, max_size=6).map(
+    lambda fields: json.dumps(fields).encode()
+)
 headers = st.lists(
-    st.tuples(st.sampled_from(["origin", "traceparent", "other"]), st.none() | st.binary(max_size=30)), max_size=3
+    st.tuples(
+        st.sampled_from(["origin", "traceparent", "other"]),
+        st.none() | st.binary(max_size=30) | st.just(b"[" * 50_000) | origins,
+    ),
+    max_size=3,
 )
 records = st.builds(
     Record,
@@ -156,6 +167,67 @@ def test_what_is_too_large_to_carry_on_is_rejected_and_cut_and_never_an_exit() -
         carried = sum(len(name) + len(value or b"") for name, value in output.headers or ())
         assert len(output.key or b"") + len(output.value or b"") + carried < 1_000_000
     assert ("cut-from-bytes", b"2000000") in (done.outputs[0].headers or ())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"[" * 60_000,
+        b'["t","x",Infinity,0,0]',
+        b'["t","x",0,' + b"9" * 4000 + b",0]",
+        b'["t","x",0,99999999999999999999,0]',
+        b'["t","x",0,-1,0]',
+        b'["t","' + b"x" * 900_000 + b'",0,0,0]',
+        b'["' + b"t" * 900_000 + b'","x",0,0,0]',
+        b'["\xff","x",0,0,0]',
+    ],
+)
+def test_a_forged_origin_is_passed_over_and_does_not_hide_ours(value: bytes) -> None:
+    """Seen red with `json.loads`: nesting, infinity and long integers raised out of the batch, long tags were kept."""
+    home = home_partition("u", N_PARTITIONS)
+    ours = json.dumps(["user-events", "topici", 1, 77, NOW]).encode()
+    done = process([Record(event(), home, 0, headers=[("origin", value), ("origin", ours)])])
+    assert done.outcomes == {"accepted": 1}
+    trigger = decode_recommendation(to(done.outputs, "recommendations")[0].value or b"").trigger
+    assert trigger is not None
+    assert (trigger.partition, trigger.offset) == (1, 77)
+    assert all(len(output.value or b"") < 65_536 for output in done.outputs)
+
+
+@pytest.mark.parametrize("carried", [[("", None)] * 400_000, [("\U0001f600" * 30_000, b"")]])
+def test_headers_weigh_what_they_weigh_on_the_wire(carried: list[tuple[str, bytes | None]]) -> None:
+    """Seen red where the characters of headers were summed up: a megabyte of empty ones weighed nothing."""
+    home = home_partition("u", N_PARTITIONS)
+    done = process(
+        [
+            Record(b"x" * 900_000, home, 0, key=b"k" * 32_768, headers=carried),
+            Record(event(), (home + 1) % N_PARTITIONS, 1, headers=carried),
+        ]
+    )
+    assert done.outcomes == {"rejected": 2}
+    for output in done.outputs:
+        sizes = (len(name.encode()) + len(value or b"") + 10 for name, value in output.headers or ())
+        assert len(output.key or b"") + len(output.value or b"") + sum(sizes) < MAX_MESSAGE_BYTES
+
+
+def test_no_record_makes_a_series_of_its_own() -> None:
+    """Seen red with a counter that is labelled by what the record says."""
+    metrics = Metrics(CollectorRegistry())
+
+    def series() -> int:
+        return sum(1 for line in metrics.exposition().splitlines() if not line.startswith(b"#"))
+
+    odd: list[Record] = []
+    for number in range(200):
+        fields: dict[str, object] = {"surface": f"s{number}", "behavior": f"b{number}" if number % 2 else "view"}
+        odd.append(
+            Record(event(f"u{number}", f"i{number}", context={f"c{number}": 1}, **fields), number % N_PARTITIONS)
+        )
+        odd.append(Record(b"?", 0, key=f"k{number}".encode(), headers=[(f"h{number}", b"x")]))
+    report_published(metrics, process(odd[:2]), 0.1, NOW)
+    before = series()
+    report_published(metrics, process(odd), 0.1, NOW)
+    assert series() == before
 
 
 def test_an_old_event_is_learned_and_not_answered() -> None:
