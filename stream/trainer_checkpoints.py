@@ -31,6 +31,7 @@ class Cut(Struct, frozen=True):
         saved_at: Seconds since the epoch.
         app_id: Of the application.
         instance: Of the worker.
+        n_returns: Returns to an earlier checkpoint that lie behind it.
     """
 
     position: int | None
@@ -41,6 +42,7 @@ class Cut(Struct, frozen=True):
     saved_at: float
     app_id: str
     instance: str
+    n_returns: int = 0
 
     def metadata(self) -> dict[str, object]:
         """Return it as JSON values."""
@@ -63,6 +65,34 @@ class Found(NamedTuple):
     path: Path
     states: Mapping[str, State]
     cut: Cut
+
+
+class Earlier(NamedTuple):
+    """A checkpoint that may be gone back to; its states are not read."""
+
+    path: Path
+    cut: Cut
+
+
+def earlier(folder: Path, identity: Identity, references: Mapping[int, str]) -> list[Earlier]:
+    """Return the checkpoints that led to the model of now, newest first; not those of ways that were left.
+
+    Args:
+        folder: Where checkpoints live.
+        identity: Of the cluster and its topics; checkpoints of others, or without a position, are left out.
+        references: Number of each return so far, from 1, and the name of the checkpoint that it went back to.
+    """
+    found: list[Earlier] = []
+    for path in reversed(checkpoint.paths(folder)):
+        try:
+            cut = Cut.of(checkpoint.facts(path))
+        except (checkpoint.CheckpointError, ValueError) as error:
+            logger.warning("checkpoint path=%s cannot be gone back to: %s", path, error)
+            continue
+        left = any(number > cut.n_returns and path.name > name for number, name in references.items())
+        if cut.identity == identity and cut.position is not None and not left:
+            found.append(Earlier(path, cut))
+    return found
 
 
 def load_newest(settings: Settings, identity: Identity) -> Found | None:
@@ -108,8 +138,8 @@ def forget_position(settings: Settings, instance_id: str, now: float) -> bool:
         if found is None:
             return False
         cut = msgspec.structs.replace(found.cut, position=None, identity=None, saved_at=now, instance=instance_id)
-        keep = settings.trainer.keep_checkpoints
-        checkpoint.save(settings.checkpoint_dir, found.states, cut.metadata(), keep=keep)
+        keep, spaced = settings.trainer.keep_checkpoints, settings.guard.keep_checkpoints
+        checkpoint.save(settings.checkpoint_dir, found.states, cut.metadata(), keep=keep, spaced=spaced)
         return True
 
 
