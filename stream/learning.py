@@ -138,8 +138,8 @@ class Learning:
         self.measure.observe(_measured(record) for record in batch.records if record.role in TARGETS)
         distinct = _distinct(batch.records)
         self._try(distinct)
-        # The same wherever mini-batches are cut after a restart: the pace depends on the place in the log alone.
-        self.learner.pace = self.guard.pace(batch.start or 0)
+        # Of its last record: what is left out before a mini-batch may or may not have been read along with it.
+        self.learner.pace = self.guard.pace((batch.end or 1) - 1)
         steps, diverged = self._learn(batch.fresh) if batch.fresh else ([], {})
         self._record(batch, diverged)
         learned = [example for index, example in enumerate(batch.fresh) if index not in diverged]
