@@ -109,7 +109,6 @@ def end_reached(facts):
 
 @pytest.mark.slow
 def test_a_poisoned_range_ends_in_a_return_and_later_learning_is_as_if_it_had_never_been(shop, log):
-    """Let `MiniBatch.take` learn what is to be left out, or the pace stay 1 in the run without it: it is red."""
     shop.produce(*log)
     messages = shop.run(end_reached)
     assert messages[-1] == Ended(0)
@@ -156,11 +155,7 @@ def kill_after(owner, name):
 
 @pytest.mark.slow
 def test_a_return_survives_a_kill_at_any_line(shop, log):
-    """Killed when it was decided, when its position is committed, when it is renamed: each time it comes out the same.
-
-    Let `Guarding.resume` forget the trial and the second start still finds it; let `Guard.after` forget the returns and
-    the range is learned: red.
-    """
+    """Killed when it was decided, when its position is committed, when it is renamed: always the same outcome."""
     shop.produce(*log)
     for kill in KILLS.values():
         process = shop.start(patch=PLANT + kill)
@@ -193,7 +188,6 @@ def broken_by(item, monkeypatch):
 
 
 def test_weights_that_are_not_finite_go_back_at_once(shop, log, monkeypatch):
-    """Let `_escape` raise what it was given, and the trainer ends with code 70."""
     broken_by("bad", monkeypatch)
     shop.produce(*log[: 8 * BATCH])
     shop.run(lambda facts: facts.position == 8 * BATCH)

@@ -19,7 +19,6 @@ def test_a_level_that_stays_or_rises_has_not_fallen():
 
 
 def test_a_fall_is_found_soon_and_dated_by_where_it_began():
-    """Set WARM_UP beyond the course and the fall goes unseen; leave SLACK out and the one before is found."""
     watch = FallWatch()
     assert first_fall(watch, levels(1_000, 0.4)) is None
     found = first_fall(watch, levels(100, 0.3, seed=1), 1_000)

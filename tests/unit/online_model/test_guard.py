@@ -101,7 +101,7 @@ def test_a_trial_ends_by_evidence_or_by_its_length():
 
 
 def test_a_checkpoint_that_is_hardly_better_is_not_worth_it():
-    """Without the share that must be material, the many pairs alone would be proof."""
+    """Without the share that must be material, the many pairs alone would be proof: it was seen red."""
     trial = Trial("loss", 0, "c", 0)
     trial.compare([True] * 4_500, [True] * 4_500)
     trial.compare([False] * 90, [True] * 90)
@@ -160,7 +160,10 @@ def test_it_goes_on_with_the_past_of_the_checkpoint():
 
 
 def test_returns_are_bounded_and_each_goes_further():
-    """A stream that never gets better cannot make it loop: each return ends later, and the last one allowed stays."""
+    """A stream that never gets better cannot make it loop: each return ends later, and the last one allowed stays.
+
+    Raise the bound, or let the returns be forgotten: it was seen red.
+    """
     guard = Guard(3)
     watched(guard, 2_000, 0.4)
     good = guard.state()

@@ -143,6 +143,7 @@ def test_the_reference_answers_the_events_of_the_trial_and_is_acquitted_or_not(c
 
 
 def test_a_return_takes_up_the_checkpoint_and_quarantines_what_its_trial_saw(course):
+    """Let `MiniBatch.take` learn what is to be left out, or `Guard.after` forget what that is: it was seen red."""
     course.learn(2)
     course.save()
     before = course.learning.states()
@@ -162,6 +163,7 @@ def test_a_return_takes_up_the_checkpoint_and_quarantines_what_its_trial_saw(cou
 
 
 def test_a_way_that_was_left_is_not_gone_back_to(course):
+    """Let `earlier` return what stands on a way that was left: it was seen red."""
     course.learn(1)
     kept = course.save()
     course.learn(1)
