@@ -328,6 +328,7 @@ class _Run:
         path = self._writer.collect(RETURN_SECONDS)
         if path is None:
             return False
+        self._report(now=True)  # what was learned until now was learned, for whoever counts steps
         self._learn_anew()
         self._learning.load_states(sentence.states)
         self._counts = self._learning.ledger.counts

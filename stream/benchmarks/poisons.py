@@ -59,18 +59,18 @@ def ids(events: Iterable[StreamEvent], start: int, end: int, chance: np.random.G
 
 def season(events: Iterable[StreamEvent], start: int, end: int, chance: np.random.Generator) -> Iterator[StreamEvent]:
     """No poison: from the start on people do with every item what they did with another one. It does not end."""
+    known: dict[str, None] = {}
     others: dict[str, str] = {}
-    known: list[str] = []
     for place, event in enumerate(events):
-        if event.item is None or place < start:
-            if event.item is not None and event.item not in others:
-                others[event.item] = event.item
-                known.append(event.item)
+        if event.item is None:
             yield event
-            continue
-        if place == start:
-            others = dict(zip(known, (known[index] for index in chance.permutation(len(known))), strict=True))
-        yield replace(event, item=others.get(event.item, event.item))
+        elif place < start:
+            known[event.item] = None
+            yield event
+        else:
+            names = list(known) if not others else []
+            others = others or {names[at]: names[to] for at, to in enumerate(chance.permutation(len(names)))}
+            yield replace(event, item=others.get(event.item, event.item))
 
 
 def _spoilt(
