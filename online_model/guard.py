@@ -17,7 +17,7 @@ from online_model.protocol import State
 Reason: TypeAlias = Literal["hit-rate", "loss", "frozen", "non-finite"]
 Verdict: TypeAlias = Literal["open", "harmful", "harmless"]
 
-CHUNK = 64
+CHUNK = 32
 """Scored events, or targets, whose mean is one value of a level."""
 HARM = math.log(1e6)
 """Evidence that a checkpoint must have against the model; also the frozen copy's, before it is a suspicion."""

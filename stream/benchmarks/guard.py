@@ -121,7 +121,7 @@ class _Course:
 
     def run(self, on_events: Callable[[int], None]) -> GuardResult:
         """Learn the stream to its end."""
-        with _counted(self._result):
+        with _Counting(self._result):
             while self._feed() or self._position < len(self._log):
                 self._learn()
                 if self._position - self._saved >= EVERY:
@@ -206,7 +206,7 @@ class _Course:
         return result
 
 
-class _counted(logging.Handler):
+class _Counting(logging.Handler):
     """Counts what the guard's log lines tell."""
 
     def __init__(self, result: GuardResult) -> None:
@@ -218,7 +218,7 @@ class _counted(logging.Handler):
         self._result.suspicions += record.msg.startswith("guard suspects")
         self._result.trials += record.msg.startswith("guard tries")
 
-    def __enter__(self) -> "_counted":
+    def __enter__(self) -> "_Counting":
         self._logger.addHandler(self)
         return self
 
