@@ -123,7 +123,8 @@ def forget_position(settings: Settings, instance_id: str, now: float) -> bool:
     """Write a checkpoint like the newest one that belongs to no cluster and stands at the log's start.
 
     The weights stay, and so does the ledger: its marks carry the tags of the topics they were made for, so a topic made
-    anew is read from its first event, and examples of the old one are not learned twice.
+    anew is read from its first event, and examples of the old one are not learned twice. What the guard remembers are
+    offsets of the old log, which mean others in the new one: it begins anew.
 
     Returns:
         Whether there was a checkpoint.
@@ -137,9 +138,11 @@ def forget_position(settings: Settings, instance_id: str, now: float) -> bool:
         found = _newest(settings.checkpoint_dir)
         if found is None:
             return False
-        cut = msgspec.structs.replace(found.cut, position=None, identity=None, saved_at=now, instance=instance_id)
+        changes = {"position": None, "identity": None, "saved_at": now, "instance": instance_id, "n_returns": 0}
+        cut = msgspec.structs.replace(found.cut, **changes)
+        states = {name: state for name, state in found.states.items() if name != "guard"}
         keep, spaced = settings.trainer.keep_checkpoints, settings.guard.keep_checkpoints
-        checkpoint.save(settings.checkpoint_dir, found.states, cut.metadata(), keep=keep, spaced=spaced)
+        checkpoint.save(settings.checkpoint_dir, states, cut.metadata(), keep=keep, spaced=spaced)
         return True
 
 

@@ -8,7 +8,7 @@ from stream.identity import Identity
 from stream.learning import Learning, MiniBatch
 from stream.records import TrainingExample, encode_example
 from stream.settings import Settings
-from stream.trainer_checkpoints import Cut, earlier
+from stream.trainer_checkpoints import Cut, earlier, forget_position
 
 IDENTITY = Identity("cluster", {})
 BATCH = 8
@@ -203,6 +203,24 @@ def test_a_trial_goes_on_after_a_restart_and_ends_where_its_checkpoint_is_gone(c
         course.guarding.resume()
         assert (learning.guard.trial is None) == gone
         assert (learning.reference is None) == gone
+
+
+def test_offsets_that_are_forgotten_are_no_longer_left_out(course):
+    """Keep the guard's state in `forget_position`, and records of a topic made anew are left out: it was seen red."""
+    course.learn(1)
+    course.save()
+    course.learn(1)
+    course.suspect(course.position)
+    course.guarding.attend()
+    course.learn(1)
+    course.return_()
+    assert forget_position(course.settings, "one", 1.0)
+    found = checkpoint.newest(course.settings.checkpoint_dir).checkpoint
+    learning = Learning(course.settings, "anew")
+    learning.load_states(found.states)
+    assert not any(map(learning.guard.leaves_out, range(100)))
+    assert Cut.of(found.metadata).n_returns == learning.guard.n_returns == 0
+    assert learning.ledger.counts == course.learning.ledger.counts
 
 
 def test_switched_off_it_watches_nothing_and_still_leaves_out_what_was_decided(tmp_path):
