@@ -138,6 +138,8 @@ class Metrics:
             "updates_refused", "Updates of the weights that were not served", "reason", REFUSAL_REASONS
         )
         self.rollbacks = self._counter("rollbacks", "Returns to an earlier checkpoint")
+        self.guard_trial = self._gauge("guard_trial", "1 while an earlier checkpoint is tried against the model of now")
+        self.guard_exhausted = self._gauge("guard_exhausted", "1 while returns are so many that there is no other one")
         self.checkpoint_failures = self._counter("checkpoint_failures", "Checkpoints that could not be written")
         self.checkpoint_age_seconds = self._gauge(
             "checkpoint_age_seconds", "Age of the newest checkpoint; since the start, where there is none yet"

@@ -26,14 +26,16 @@ class Adam:
         self._squares = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in weights.items()}
 
     @torch.no_grad()
-    def apply(self, weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
-        """Move the weights against their gradients, in place."""
+    def apply(self, weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], pace: float = 1.0) -> None:
+        """Move the weights against their gradients, in place, by a share of the usual length."""
         self._n_steps += 1
         first, second = (1.0 - beta**self._n_steps for beta in _BETAS)
         for name, gradient in gradients.items():
             mean = self._means[name].lerp_(gradient, 1.0 - _BETAS[0])
             square = self._squares[name].mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1.0 - _BETAS[1])
-            weights[name].addcdiv_(mean, (square / second).sqrt_().add_(_EPSILON), value=-self._learning_rate / first)
+            weights[name].addcdiv_(
+                mean, (square / second).sqrt_().add_(_EPSILON), value=-self._learning_rate * pace / first
+            )
 
     def state(self) -> State:
         """Return a copy of all moments."""

@@ -9,7 +9,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def save(
     metadata: Mapping[str, object],
     *,
     keep: int = 3,
+    spaced: int = 0,
+    pinned: AbstractSet[str] = frozenset(),
     before_rename: Callable[[], None] | None = None,
 ) -> Path:
     """Write a checkpoint and remove all but the last few.
@@ -75,6 +78,8 @@ def save(
         states: What to save, by name (small letters, digits, `_` and `-`).
         metadata: What else belongs to the same cut, plain JSON values.
         keep: How many checkpoints stay, this one included.
+        spaced: How many older ones stay besides, at growing distances; see `retained`.
+        pinned: Names of others that stay.
         before_rename: Called when all is written and nothing is real yet; what it raises leaves no checkpoint.
 
     Returns:
@@ -109,7 +114,7 @@ def save(
     except BaseException:
         _discard(aside)
         raise
-    _prune(folder, keep)
+    _prune(folder, keep, spaced, pinned)
     return path
 
 
@@ -218,12 +223,44 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _prune(folder: Path, keep: int) -> None:
+def retained(numbers: Sequence[int], keep: int, spaced: int) -> set[int]:
+    """Return which of some checkpoints stay.
+
+    The latest, and of the multiples of 8, of 64, of 512, ... the last two each: of a kind, one is then always between
+    one and two distances old, however long the trainer has been running.
+
+    Args:
+        numbers: Of the checkpoints, ascending.
+        keep: How many of the latest.
+        spaced: How many others at the most.
+
+    >>> sorted(retained(range(1, 151), 3, 4))
+    [64, 128, 136, 144, 148, 149, 150]
+    """
+    kept = set(numbers[-keep:])
+    for place in range(spaced):
+        step = 8 ** (1 + place // 2)
+        kept.update([number for number in numbers if number % step == 0][-1 - place % 2 :])
+    return kept
+
+
+def facts(path: Path) -> dict[str, object]:
+    """Return what was saved with a checkpoint, without reading its states.
+
+    Raises:
+        TornCheckpoint: Its manifest is not whole.
+        CheckpointError: It was written in a format that this program does not know.
+    """
+    metadata = _read_manifest(path)["metadata"]
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _prune(folder: Path, keep: int, spaced: int, pinned: AbstractSet[str]) -> None:
     # What is plainly torn does not count among those kept, or bad luck could push out the last good one.
-    whole = [path for path in paths(folder) if _looks_whole(path)]
-    kept = set(whole[-keep:])
+    whole = [_number(path) for path in paths(folder) if _looks_whole(path)]
+    kept = retained(whole, keep, spaced)
     for path in paths(folder):
-        if path not in kept:
+        if _number(path) not in kept and path.name not in pinned:
             _discard(path)
 
 

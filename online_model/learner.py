@@ -34,6 +34,7 @@ class OnlineLearner:
         kind: What its states are called: with a second stage or without.
         lineage: Names the run that its updates belong to; a serving copy refuses those of another.
         version: How many mini-batches it has learned.
+        pace: Share of their usual length that steps have; no part of its state.
     """
 
     def __init__(self, config: ModelConfig | None = None, *, lineage: str = "local") -> None:
@@ -41,6 +42,7 @@ class OnlineLearner:
         self.kind = "gru" if config.ranking == "none" else "two-stage"
         self.lineage = lineage
         self.version = 0
+        self.pace = 1.0
         self._generator = torch.Generator().manual_seed(config.seed)
         self._vocabulary = Vocabulary(config.max_items, config.admit_after, config.probation_share)
         self._model = TwoStageModel(config, self._vocabulary.index, self._generator)
@@ -119,7 +121,7 @@ class OnlineLearner:
         if step is not None:
             self._apply(step)
         if ranking is not None:
-            self._model.ranker.apply(ranking)
+            self._model.ranker.apply(ranking, self.pace)
         self.version += 1
         n_targets, loss = (0, None) if step is None else (lessons.n_targets, step.loss)
         stated = None if ranking is None else ranking.forecasts
@@ -235,8 +237,8 @@ class OnlineLearner:
             self._rows.fade(1.0 - forget)
             self._dense.fade(1.0 - forget)
         rows = torch.from_numpy(step.rows).to(self._recurrent.device)
-        self._recurrent.table.add(rows, *self._rows.steps(rows, step.vectors, step.biases))
-        self._dense.apply(self._recurrent.encoder.weights(), step.dense)
+        self._recurrent.table.add(rows, *self._rows.steps(rows, step.vectors, step.biases, self.pace))
+        self._dense.apply(self._recurrent.encoder.weights(), step.dense, self.pace)
         self._touch(step.rows)
 
     def _touch(self, rows: Rows) -> None:

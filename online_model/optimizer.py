@@ -78,20 +78,21 @@ class RowAdagrad:
         self.vectors.mul_(share)
         self.biases.mul_(share)
 
-    def steps(self, rows: Tensor, vectors: Tensor, biases: Tensor) -> tuple[Tensor, Tensor]:
+    def steps(self, rows: Tensor, vectors: Tensor, biases: Tensor, pace: float = 1.0) -> tuple[Tensor, Tensor]:
         """Take in the gradients of some rows and return what to add to these.
 
         Args:
             rows: int64 [n], each row once.
             vectors: Gradients of their vectors, float32 [n, hidden].
             biases: Gradients of their biases, float32 [n].
+            pace: Share of the usual length.
         """
-        return self._advance(self.vectors, rows, vectors), self._advance(self.biases, rows, biases)
+        return self._advance(self.vectors, rows, vectors, pace), self._advance(self.biases, rows, biases, pace)
 
-    def _advance(self, squares: Tensor, rows: Tensor, gradient: Tensor) -> Tensor:
+    def _advance(self, squares: Tensor, rows: Tensor, gradient: Tensor, pace: float) -> Tensor:
         past = self._pace.advance(squares.index_select(0, rows), gradient)
         squares.index_copy_(0, rows, past)
-        return past.add_(_EPSILON).rsqrt_().mul_(gradient).mul_(-self._pace.learning_rate)
+        return past.add_(_EPSILON).rsqrt_().mul_(gradient).mul_(-self._pace.learning_rate * pace)
 
 
 class DenseAdagrad:
@@ -107,8 +108,8 @@ class DenseAdagrad:
             squares.mul_(share)
 
     @torch.no_grad()
-    def apply(self, weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
-        """Move the weights against their gradients, in place."""
+    def apply(self, weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], pace: float = 1.0) -> None:
+        """Move the weights against their gradients, in place, by a share of the usual length."""
         for name, gradient in gradients.items():
             squares = self._pace.advance(self.squares[name], gradient)
-            weights[name].addcdiv_(gradient, (squares + _EPSILON).sqrt_(), value=-self._pace.learning_rate)
+            weights[name].addcdiv_(gradient, (squares + _EPSILON).sqrt_(), value=-self._pace.learning_rate * pace)

@@ -194,9 +194,12 @@ class Ranker:
             self._forecasts(examined, rivals, places),
         )
 
-    def apply(self, step: RankingStep) -> None:
-        """Learn what `lesson` computed: the weights first, then what signals look like."""
-        self._adam.apply(dict(self._network.named_parameters()), step.gradients)
+    def apply(self, step: RankingStep, pace: float = 1.0) -> None:
+        """Learn what `lesson` computed: the weights first, then what signals look like.
+
+        The weights move by a share of the usual length.
+        """
+        self._adam.apply(dict(self._network.named_parameters()), step.gradients, pace)
         share = min(_FASTEST_NORMALISER, 1.0 / (self._n_batches + 1))
         self._mean += share * (step.mean - self._mean)
         self._variance += share * (step.variance + _LEAST_VARIANCE - self._variance)

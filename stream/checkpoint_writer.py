@@ -41,7 +41,7 @@ class CheckpointWriter:
         self.written_at: float | None = None
         self.n_failures = 0
         self._folder = settings.checkpoint_dir
-        self._keep = settings.trainer.keep_checkpoints
+        self._keep, self._spaced = settings.trainer.keep_checkpoints, settings.guard.keep_checkpoints
         self._interval = settings.trainer.checkpoint_interval_seconds
         self._due_at = monotonic() + self._interval
         self._seconds: list[float] = []
@@ -62,37 +62,45 @@ class CheckpointWriter:
         seconds, self._seconds = self._seconds, []
         return seconds
 
-    def start(self, states: Mapping[str, State], cut: Cut, before_rename: Callable[[], None]) -> None:
+    def start(
+        self,
+        states: Mapping[str, State],
+        cut: Cut,
+        before_rename: Callable[[], None],
+        pinned: frozenset[str] = frozenset(),
+    ) -> None:
         """Begin to write; the states now belong to the writer. `before_rename` runs in its thread and may refuse."""
         if self.busy:
             raise RuntimeError("a checkpoint is being written already")
         self._due_at = monotonic() + self._interval
         # A daemon: a disk that hangs must not keep the process from ending.
         self._thread = threading.Thread(
-            target=self._write, args=(states, cut, before_rename), name="checkpoint", daemon=True
+            target=self._write, args=(states, cut, before_rename, pinned), name="checkpoint", daemon=True
         )
         self._thread.start()
 
-    def collect(self, timeout_seconds: float = 0.0) -> None:
-        """Take notice of a checkpoint that was written, waiting for it so long.
+    def collect(self, timeout_seconds: float = 0.0) -> Path | None:
+        """Take notice of a checkpoint that was written, waiting for it so long; return it.
 
         Raises:
             Exception: Whatever `before_rename` refused with, except that a broker was away.
         """
         if self._thread is None:
-            return
+            return None
         self._thread.join(timeout_seconds)
         if self._thread.is_alive():
-            return
+            return None
         result, self._thread, self._result = self._result, None, None
         if isinstance(result, _Written):
             self._note(result)
-        elif isinstance(result, CheckpointError | NotCommitted):
+            return result.path
+        if isinstance(result, CheckpointError | NotCommitted):
             self.n_failures += 1
             self._due_at = min(self._due_at, monotonic() + RETRY_SECONDS)
             logger.error("checkpoint failed failures=%d %s", self.n_failures, result)
         elif result is not None:
             raise result
+        return None
 
     def _note(self, written: _Written) -> None:
         cut = written.cut
@@ -107,10 +115,20 @@ class CheckpointWriter:
             written.seconds,
         )
 
-    def _write(self, states: Mapping[str, State], cut: Cut, before_rename: Callable[[], None]) -> None:
+    def _write(
+        self, states: Mapping[str, State], cut: Cut, before_rename: Callable[[], None], pinned: frozenset[str]
+    ) -> None:
         started = monotonic()
         try:
-            path = save(self._folder, states, cut.metadata(), keep=self._keep, before_rename=before_rename)
+            path = save(
+                self._folder,
+                states,
+                cut.metadata(),
+                keep=self._keep,
+                spaced=self._spaced,
+                pinned=pinned,
+                before_rename=before_rename,
+            )
             self._result = _Written(path, cut, monotonic() - started)
         except Exception as error:  # raised again in the thread that collects
             self._result = error

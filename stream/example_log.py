@@ -130,6 +130,21 @@ class ExampleLog:
         self._notice_end()
         return records
 
+    def rewind(self, position: int) -> int:
+        """Go on reading from a position of earlier; for the thread that reads.
+
+        Returns:
+            Where reading goes on: later than `position` where records have expired, which `n_expired` counts.
+
+        Raises:
+            TrainerRefused: The position lies beyond the log's end.
+            Stopped: A stop was asked for.
+        """
+        self._position = self._settle(position)
+        if self._consumer.assignment():  # else it is taken up when the partition comes
+            self._consumer.assign([TopicPartition(self._partition.topic, self._partition.partition, self._position)])
+        return self._position
+
     def membership(self) -> object:
         """Return the group membership that `commit` needs; asked for by the thread that reads.
 

@@ -14,11 +14,12 @@ import msgspec
 from online_model.baselines.popularity import PopularityLearner
 from online_model.clock import StreamClock
 from online_model.evaluation.arms import LiveMeasure, MeasuredEvent, MeasurePlan
-from online_model.evaluation.tally import UNSCORED_REASONS
+from online_model.evaluation.tally import DEPTH, UNSCORED_REASONS
+from online_model.guard import Guard, Observed
 from online_model.learner import OnlineLearner
 from online_model.ledger import Ledger, Source
 from online_model.lessons import TARGETS, check
-from online_model.protocol import Context, Example, ModelDiverged, State
+from online_model.protocol import Context, Example, ModelDiverged, Recommender, Request, State
 from online_model.serving import ServingModel
 from stream.records import TrainingExample, decode_example
 from stream.settings import Settings
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 _LEARNER = "learner"
 _LEDGER = "ledger"
 _CLOCK = "clock"
+_GUARD = "guard"
 _INT64 = 2**63
 _LOGGED_PER_BATCH = 3
 """Quarantined examples named in the log; a flood of them is for the counter."""
@@ -48,6 +50,8 @@ class MiniBatch:
         n_duplicates: Examples that are known, or stood in this mini-batch before.
         undecodable: Log offset and reason of records that are no examples at all.
         malformed: Examples that nothing can be learned from, and why.
+        left_out: Source and offset of examples that must not be learned, since they did harm.
+        start: Log offset of the first record; None while there is none.
         end: Log offset after the last record; None while there is none.
     """
 
@@ -56,11 +60,14 @@ class MiniBatch:
     n_duplicates: int = 0
     undecodable: list[tuple[int, str]] = field(default_factory=list)
     malformed: list[tuple[TrainingExample, str]] = field(default_factory=list)
+    left_out: list[tuple[Source, int]] = field(default_factory=list)
+    start: int | None = None
     end: int | None = None
     _keys: set[tuple[Source, int]] = field(default_factory=set)
 
-    def take(self, offset: int, value: bytes | None, ledger: Ledger) -> None:
-        """Take the next record of the log."""
+    def take(self, offset: int, value: bytes | None, ledger: Ledger, *, leave_out: bool = False) -> None:
+        """Take the next record of the log; one that is to be left out only gets its outcome."""
+        self.start = offset if self.start is None else self.start
         self.end = offset + 1
         try:
             record = decode_example(value or b"")
@@ -74,6 +81,9 @@ class MiniBatch:
             self.n_duplicates += 1
             return
         self._keys.add(key)
+        if leave_out:
+            self.left_out.append(key)
+            return
         try:
             self.fresh.append(to_example(record))
             self.records.append(record)
@@ -82,7 +92,10 @@ class MiniBatch:
 
 
 class Learning:
-    """The learner and all that belongs to the same cut: ledger, stream clock, live measure.
+    """The learner and all that belongs to the same cut: ledger, stream clock, live measure, guard.
+
+    Attributes:
+        reference: The checkpoint's model that is on trial against the learner; None while the guard tries none.
 
     Args:
         settings: Of the worker.
@@ -98,13 +111,18 @@ class Learning:
         self.learner = OnlineLearner(config, lineage=lineage)
         self.ledger = Ledger()
         self.clock = StreamClock()
+        self.guard = Guard(settings.guard.max_returns)
+        self.reference: Recommender | None = None
+        self._guarded = settings.guard.enabled
+        self._depth = min(settings.lists.k, DEPTH)
+        self._exclusion = settings.lists.exclude
         measure = settings.measure
         self.measure = LiveMeasure(
             MeasurePlan(measure.sample, measure.frozen_after, measure.nightly_hours, settings.lists.k),
             copy=lambda: ServingModel.from_update(self.learner.update(full=True)),
             restore=ServingModel.from_state,
             popularity=PopularityLearner(config),
-            exclude=lambda context: excluded_items(EMPTY, context, settings.lists.exclude),
+            exclude=self._exclude,
         )
 
     def learn(self, batch: MiniBatch) -> list[Step]:
@@ -116,13 +134,20 @@ class Learning:
         Raises:
             ModelDiverged: The weights themselves are broken; nothing of this run may be published or saved any more.
         """
+        pairs = self.measure.alone("frozen")
         self.measure.observe(_measured(record) for record in batch.records if record.role in TARGETS)
+        distinct = _distinct(batch.records)
+        self._try(distinct)
+        # Of its last record: what is left out before a mini-batch may or may not have been read along with it.
+        self.learner.pace = self.guard.pace((batch.end or 1) - 1)
         steps, diverged = self._learn(batch.fresh) if batch.fresh else ([], {})
         self._record(batch, diverged)
         learned = [example for index, example in enumerate(batch.fresh) if index not in diverged]
         if learned:
             self.measure.learned(learned, self.ledger.counts["learned"], self.clock.now)
         _log_quarantined(batch, diverged)
+        if self._guarded and batch.start is not None and batch.end is not None:
+            self._watch(batch.start, batch.end, distinct, steps, pairs)
         return steps
 
     def states(self) -> dict[str, State]:
@@ -131,6 +156,7 @@ class Learning:
             _LEARNER: self.learner.state(),
             _LEDGER: self.ledger.state(),
             _CLOCK: self.clock.state(),
+            _GUARD: self.guard.state(),
             **self.measure.states(),
         }
 
@@ -145,6 +171,7 @@ class Learning:
             self.ledger.load_state(states[_LEDGER])
             self.clock.load_state(states[_CLOCK])
             self.measure.load_states(states)
+            self.guard.load_state(states.get(_GUARD, State()))  # older checkpoints have none
         except KeyError as error:
             raise ValueError(f"the checkpoint lacks {error}") from error
 
@@ -155,8 +182,55 @@ class Learning:
             self.clock.observe(record.time)
         for record, _ in batch.malformed:
             self.ledger.add((record.topic, record.partition), record.offset, "quarantined")
+        for source, offset in batch.left_out:
+            self.ledger.add(source, offset, "quarantined")
         self.ledger.count("quarantined", len(batch.undecodable))
         self.ledger.count("duplicate", batch.n_duplicates)
+
+    def _try(self, records: Sequence[TrainingExample]) -> None:
+        """Let the learner of now and the checkpoint on trial answer the same events, before these are learned."""
+        # People act on what they were shown, and only the model of now was shown.
+        organic = [record for record in records if record.answers is None]
+        if self.guard.trial is None or self.reference is None or not organic:
+            return
+        contexts = [Context(record.history, record.sitting, record.time) for record in organic]
+        requests = [Request(context, self._exclude(context)) for context in contexts]
+        items = [record.item or "" for record in organic]
+        live, reference = (
+            [self._hit(rank) for rank in model.rank(requests, items)] for model in (self.learner, self.reference)
+        )
+        self.guard.trial.compare(live, reference)
+
+    def _watch(
+        self,
+        start: int,
+        end: int,
+        records: Sequence[TrainingExample],
+        steps: Sequence[Step],
+        pairs_before: tuple[int, int],
+    ) -> None:
+        reports = [step.report for step in steps]
+        n_targets = sum(report.n_targets for report in reports)
+        total = sum((report.loss or 0.0) * report.n_targets for report in reports)
+        pairs = self.measure.alone("frozen")
+        self.guard.observe(
+            Observed(
+                start,
+                end,
+                n_scored=len(records),
+                n_hits=sum(self._hit(record.rank) for record in records),
+                loss=total / n_targets if n_targets else None,
+                n_targets=n_targets,
+                live_only=pairs[0] - pairs_before[0],
+                frozen_only=pairs[1] - pairs_before[1],
+            )
+        )
+
+    def _exclude(self, context: Context) -> frozenset[str]:
+        return frozenset(excluded_items(EMPTY, context, self._exclusion))
+
+    def _hit(self, rank: int) -> bool:
+        return 1 <= rank <= self._depth
 
     def _learn(self, examples: Sequence[Example]) -> tuple[list[Step], dict[int, str]]:
         try:
@@ -205,6 +279,19 @@ def refuse_broken(state: State) -> None:
     for name, tensor in state.tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ModelDiverged(f"{name} holds numbers that are not finite")
+
+
+def _distinct(records: Sequence[TrainingExample]) -> list[TrainingExample]:
+    """Scored events, the first of each item and of each user: one loud item or user is one voice a mini-batch."""
+    heard: list[TrainingExample] = []
+    items: set[str | None] = set()
+    users: set[str] = set()
+    for record in records:
+        if record.scored and record.role in TARGETS and record.item not in items and record.user not in users:
+            items.add(record.item)
+            users.add(record.user)
+            heard.append(record)
+    return heard
 
 
 def _measured(record: TrainingExample) -> MeasuredEvent:

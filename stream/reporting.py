@@ -21,6 +21,8 @@ def report_facts(metrics: Metrics, facts: Facts) -> None:
             metrics.count_examples(outcome, n)  # type: ignore[arg-type]  # the outcomes are the metric's labels
     metrics.observe_lag("training-examples", facts.lag)
     metrics.observe_measure(facts.measure)
+    metrics.guard_trial.set(facts.on_trial)
+    metrics.guard_exhausted.set(facts.guard_exhausted)
     for seconds in facts.checkpoint_seconds:
         metrics.observe_checkpoint(facts.checkpoint_at or 0.0, seconds)
 

@@ -269,6 +269,18 @@ class MeasureSettings(_Group):
     nightly_hours: float = Field(24.0, gt=0, description="event time between two refreshes of the nightly copy")
 
 
+class GuardSettings(_Group):
+    """What the trainer does where learning has done harm: see docs/protocol.md."""
+
+    enabled: bool = Field(True, description="watch learning, and go back to an earlier checkpoint where that is better")
+    max_returns: int = Field(
+        3, ge=1, le=16, description="returns whose smaller steps may last at once; beyond it, learning goes on as it is"
+    )
+    keep_checkpoints: int = Field(
+        8, ge=0, le=16, description="checkpoints kept besides the latest, at growing distances, to go back to"
+    )
+
+
 def _start(text: str) -> str:
     if text in ("earliest", "latest"):
         return text
@@ -328,6 +340,7 @@ class Settings(BaseSettings):
     intake: IntakeSettings = IntakeSettings()
     trainer: TrainerSettings = TrainerSettings()
     measure: MeasureSettings = MeasureSettings()
+    guard: GuardSettings = GuardSettings()
     model: ModelConfig = ModelConfig()
 
     @classmethod

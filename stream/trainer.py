@@ -6,16 +6,18 @@ writes checkpoints that hold its position. It talks by messages alone, so it can
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from time import monotonic, time
 
+import msgspec
 import torch
 from ulid import ULID
 
-from online_model.protocol import ModelDiverged
+from online_model.protocol import ModelDiverged, State
 from stream.checkpoint_writer import CheckpointWriter
 from stream.example_log import ExampleLog, Stopped
+from stream.guarding import Guarding, Sentence
 from stream.identity import Identity
 from stream.learning import Learning, MiniBatch, refuse_broken
 from stream.settings import Settings
@@ -27,6 +29,9 @@ from stream.trainer_messages import Ended, Facts, Message, Started, Step, Update
 logger = logging.getLogger(__name__)
 
 FACTS_SECONDS = 0.25
+RETURN_SECONDS = 60.0
+"""To write the checkpoint that a return is made of."""
+RETURN_AGAIN_SECONDS = 10.0
 IDLE_SECONDS = 0.05
 MOCK_CLUSTER_PREFIX = "mockCluster"
 
@@ -104,14 +109,21 @@ class _Run:
         self._send = send
         self._clock = clock
         self._stop = stop
-        self._learning = Learning(settings, str(ULID()))
+        self._learn_anew()
         self._log = ExampleLog(settings, instance_id, stop, identity.cluster_id.startswith(MOCK_CLUSTER_PREFIX))
         self._writer = CheckpointWriter(settings)
         self._batch = MiniBatch()
         self._batch_since = 0.0
         self._position: int | None = None
-        self._told_version = -1
         self._told_at = self._facts_at = 0.0
+        self._returns_at = 0.0
+
+    def _learn_anew(self) -> None:
+        """Begin a lineage: whoever serves takes everything of it, and nothing of what was."""
+        self._learning = Learning(self._settings, str(ULID()))
+        self._guarding = Guarding(self._settings, self._identity, self._learning)
+        self._told_version = -1
+        self._told_position: int | None = None
         self._logged: tuple[int, int] | None = None
         self._steps: list[Step] = []
         self._counts = self._learning.ledger.counts
@@ -125,11 +137,15 @@ class _Run:
             self._begin(resumed_from)
             while not self._stop.is_set():
                 self._read()
-                if self._due():
-                    self._learn()
-                self._tell()
+                try:
+                    if self._due():
+                        self._learn()
+                    self._tell()
+                    self._checkpoint()
+                except ModelDiverged as error:
+                    self._escape(error)
+                self._guard()
                 self._report()
-                self._checkpoint()
             self._finish()
 
     def _load(self) -> str | None:
@@ -141,6 +157,7 @@ class _Run:
             self._learning.load_states(found.states)
         except ValueError as error:
             raise TrainerRefused(f"the checkpoint {found.path} cannot be used: {error}") from error
+        self._guarding.resume()
         self._position, self._writer.written_at = found.cut.position, found.cut.saved_at
         self._counts = self._learning.ledger.counts
         return found.path.name
@@ -163,8 +180,10 @@ class _Run:
                 checkpoint_at=self._writer.written_at,
                 examples=self._counts,
                 measure=self._learning.measure.totals(),
+                n_returns=self._learning.guard.n_returns,
             )
         )
+        self._told_at = 0.0
         self._tell()
 
     def _read(self) -> None:
@@ -176,7 +195,8 @@ class _Run:
         if records and self._batch.end is None:
             self._batch_since = monotonic()
         for record in records:
-            self._batch.take(record.offset, record.value, self._learning.ledger)
+            leave_out = self._learning.guard.leaves_out(record.offset)
+            self._batch.take(record.offset, record.value, self._learning.ledger, leave_out=leave_out)
 
     @property
     def _interval(self) -> float:
@@ -211,6 +231,7 @@ class _Run:
         oldest, newest = self._logged or (None, None)
         self._send(Updated(learner.version, update.full, oldest, newest, update.encode()))
         self._told_version, self._told_at, self._logged = learner.version, monotonic(), None
+        self._told_position = self._position
 
     def _report(self, *, now: bool = False) -> None:
         if not now and monotonic() - self._facts_at < FACTS_SECONDS:
@@ -232,6 +253,9 @@ class _Run:
                 checkpoint_at=self._writer.written_at,
                 checkpoint_seconds=self._writer.take_seconds(),
                 checkpoint_failures=self._writer.n_failures,
+                n_returns=learning.guard.n_returns,
+                on_trial=learning.guard.trial is not None,
+                guard_exhausted=learning.guard.exhausted,
             )
         )
         self._steps, self._counts = [], counts
@@ -255,15 +279,64 @@ class _Run:
             saved_at=self._clock(),
             app_id=self._settings.app_id,
             instance=self._instance_id,
+            n_returns=self._learning.guard.n_returns,
         )
+        self._write(states, cut)
 
+    def _write(self, states: Mapping[str, State], cut: Cut) -> None:
         membership = self._log.membership()
 
         def before_rename() -> None:
             refuse_broken(states["learner"])
-            self._log.commit(position, membership)
+            assert cut.position is not None
+            self._log.commit(cut.position, membership)
 
-        self._writer.start(states, cut, before_rename)
+        self._writer.start(states, cut, before_rename, self._guarding.pinned)
+
+    def _guard(self) -> None:
+        """Let the guard try and judge; what it decides is done here."""
+        if self._writer.busy or monotonic() < self._returns_at:
+            return
+        sentence = self._guarding.attend()
+        if sentence is not None and not self._return(sentence):
+            self._returns_at = monotonic() + RETURN_AGAIN_SECONDS
+
+    def _escape(self, error: ModelDiverged) -> None:
+        """Go back from weights that are broken; where there is no way back, end before any of it is saved.
+
+        Raises:
+            ModelDiverged: There is none.
+        """
+        logger.error("diverged position=%s reason=%s", self._position, error)
+        with suppress(ModelDiverged):  # a checkpoint of these weights may be refused just now as well
+            self._writer.collect(RETURN_SECONDS)
+        start, end = self._told_position, self._log.position
+        sentence = None if start is None else self._guarding.escape(start, end)
+        if sentence is None or not self._return(sentence):
+            raise error
+
+    def _return(self, sentence: Sentence) -> bool:
+        """Carry out a return: write it down, become it. Killed before the checkpoint is there, nothing has happened.
+
+        Returns:
+            Whether it was written.
+        """
+        if self._writer.busy:
+            return False
+        cut = msgspec.structs.replace(sentence.cut, saved_at=self._clock(), instance=self._instance_id)
+        self._write(sentence.states, cut)
+        path = self._writer.collect(RETURN_SECONDS)
+        if path is None:
+            return False
+        self._report(now=True)  # what was learned until now was learned, for whoever counts steps
+        self._learn_anew()
+        self._learning.load_states(sentence.states)
+        self._counts = self._learning.ledger.counts
+        self._batch = MiniBatch()
+        assert cut.position is not None
+        self._position = self._log.rewind(cut.position)
+        self._begin(path.name)
+        return True
 
     def _finish(self) -> None:
         """Leave a checkpoint of everything learned, within the time that a stop may take."""

@@ -31,6 +31,7 @@ class Cut(Struct, frozen=True):
         saved_at: Seconds since the epoch.
         app_id: Of the application.
         instance: Of the worker.
+        n_returns: Returns to an earlier checkpoint that lie behind it.
     """
 
     position: int | None
@@ -41,6 +42,7 @@ class Cut(Struct, frozen=True):
     saved_at: float
     app_id: str
     instance: str
+    n_returns: int = 0
 
     def metadata(self) -> dict[str, object]:
         """Return it as JSON values."""
@@ -63,6 +65,34 @@ class Found(NamedTuple):
     path: Path
     states: Mapping[str, State]
     cut: Cut
+
+
+class Earlier(NamedTuple):
+    """A checkpoint that may be gone back to; its states are not read."""
+
+    path: Path
+    cut: Cut
+
+
+def earlier(folder: Path, identity: Identity, references: Mapping[int, str]) -> list[Earlier]:
+    """Return the checkpoints that led to the model of now, newest first; not those of ways that were left.
+
+    Args:
+        folder: Where checkpoints live.
+        identity: Of the cluster and its topics; checkpoints of others, or without a position, are left out.
+        references: Number of each return so far, from 1, and the name of the checkpoint that it went back to.
+    """
+    found: list[Earlier] = []
+    for path in reversed(checkpoint.paths(folder)):
+        try:
+            cut = Cut.of(checkpoint.facts(path))
+        except (checkpoint.CheckpointError, ValueError) as error:
+            logger.warning("checkpoint path=%s cannot be gone back to: %s", path, error)
+            continue
+        left = any(number > cut.n_returns and path.name > name for number, name in references.items())
+        if cut.identity == identity and cut.position is not None and not left:
+            found.append(Earlier(path, cut))
+    return found
 
 
 def load_newest(settings: Settings, identity: Identity) -> Found | None:
@@ -93,7 +123,8 @@ def forget_position(settings: Settings, instance_id: str, now: float) -> bool:
     """Write a checkpoint like the newest one that belongs to no cluster and stands at the log's start.
 
     The weights stay, and so does the ledger: its marks carry the tags of the topics they were made for, so a topic made
-    anew is read from its first event, and examples of the old one are not learned twice.
+    anew is read from its first event, and examples of the old one are not learned twice. What the guard remembers are
+    offsets of the old log, which mean others in the new one: it begins anew.
 
     Returns:
         Whether there was a checkpoint.
@@ -107,9 +138,11 @@ def forget_position(settings: Settings, instance_id: str, now: float) -> bool:
         found = _newest(settings.checkpoint_dir)
         if found is None:
             return False
-        cut = msgspec.structs.replace(found.cut, position=None, identity=None, saved_at=now, instance=instance_id)
-        keep = settings.trainer.keep_checkpoints
-        checkpoint.save(settings.checkpoint_dir, found.states, cut.metadata(), keep=keep)
+        changes = {"position": None, "identity": None, "saved_at": now, "instance": instance_id, "n_returns": 0}
+        cut = msgspec.structs.replace(found.cut, **changes)
+        states = {name: state for name, state in found.states.items() if name != "guard"}
+        keep, spaced = settings.trainer.keep_checkpoints, settings.guard.keep_checkpoints
+        checkpoint.save(settings.checkpoint_dir, states, cut.metadata(), keep=keep, spaced=spaced)
         return True
 
 

@@ -26,7 +26,7 @@ class Step:
 
 
 class Started(Struct, frozen=True, tag=True):
-    """The first message of every run.
+    """The first message of every run, and after each return to an earlier checkpoint, which is a run of its own.
 
     Attributes:
         lineage: Of this run; every update of it carries it.
@@ -36,6 +36,7 @@ class Started(Struct, frozen=True, tag=True):
         checkpoint_at: When it was written, seconds since the epoch.
         examples: Totals by outcome, those of earlier runs included.
         measure: Totals of the live measure, those of earlier runs included.
+        n_returns: Returns to an earlier checkpoint so far.
     """
 
     lineage: str
@@ -45,6 +46,7 @@ class Started(Struct, frozen=True, tag=True):
     checkpoint_at: float | None
     examples: dict[str, int]
     measure: MeasureTotals
+    n_returns: int = 0
 
 
 class Updated(Struct, frozen=True, tag=True):
@@ -83,6 +85,9 @@ class Facts(Struct, frozen=True, tag=True):
         checkpoint_at: When the newest checkpoint was written, seconds since the epoch; None while there is none.
         checkpoint_seconds: What writing took, for each checkpoint since the last facts.
         checkpoint_failures: Checkpoints of this run that could not be written.
+        n_returns: Returns to an earlier checkpoint so far.
+        on_trial: An earlier checkpoint answers the same events, to tell whether learning has done harm.
+        guard_exhausted: There were so many returns of late that there will be no other one for now.
     """
 
     steps: list[Step]
@@ -99,6 +104,9 @@ class Facts(Struct, frozen=True, tag=True):
     checkpoint_at: float | None
     checkpoint_seconds: list[float]
     checkpoint_failures: int
+    n_returns: int = 0
+    on_trial: bool = False
+    guard_exhausted: bool = False
 
     @property
     def lag(self) -> int:

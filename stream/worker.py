@@ -260,6 +260,7 @@ class Worker:
         """Take what the trainer says; called in the link's thread."""
         match message:
             case Started():
+                self._totals.setdefault("returns", message.n_returns)  # those of earlier processes
                 report_start(self.metrics, message)
             case Updated():
                 done = self._threads.compute.submit(self._serving.apply, message.payload, message.oldest_logged_at)
@@ -270,6 +271,7 @@ class Worker:
                 self._totals.setdefault("evicted", message.n_evicted)  # earlier runs' are in it
                 self._grown("evicted", message.n_evicted, self.metrics.evicted.labels("items").inc)
                 self._grown("failures", message.checkpoint_failures, self.metrics.checkpoint_failures.inc)
+                self._grown("returns", message.n_returns, self.metrics.rollbacks.inc)
                 report_facts(self.metrics, message)
             case Ended():
                 self._loop.call_soon_threadsafe(self._end, TrainerEnded(message.exit_code, message.line))

@@ -130,6 +130,10 @@ class LiveMeasure:
         """Return the exact totals over everything measured."""
         return self._tally.totals()
 
+    def alone(self, rival: CopyArm) -> tuple[int, int]:
+        """Return how many measured pairs the live arm foretold alone, and how many the rival did."""
+        return self._tally.alone(rival)
+
     def states(self) -> dict[str, State]:
         """Return everything, for a checkpoint: the totals, popularity and each copy under its arm."""
         copies = {str(arm): copy.state() for arm, copy in self._copies.items()}

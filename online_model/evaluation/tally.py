@@ -75,6 +75,11 @@ class Tally:
             raise ValueError(f"expected a reason out of {', '.join(UNSCORED_REASONS)}, got {reason!r}")
         self._totals["unscored"][reason,] += 1
 
+    def alone(self, rival: Arm) -> tuple[int, int]:
+        """Return how many pairs the live arm had alone, and how many the rival had."""
+        pairs = self._totals["pairs"]
+        return int(pairs[rival, "live_only"]), int(pairs[rival, "other_only"])
+
     def totals(self) -> Totals:
         """Return a copy of all totals."""
         return {quantity: dict(values) for quantity, values in self._totals.items()}

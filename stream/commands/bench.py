@@ -250,6 +250,46 @@ def churn(
     conclude(benchmark.measure(settings, capacity, turnovers), settings, json_path, record)
 
 
+@app.command()
+def guard(
+    context: typer.Context,
+    file: Annotated[Path | None, typer.Option(help="events to replay; a synthetic stream by default")] = None,
+    events: Annotated[int, typer.Option(min=1000, help="events to take")] = 60_000,
+    poison: Annotated[
+        list[str] | None, typer.Option(help="none, season, flood, noise, half, slow or ids; several may be given")
+    ] = None,
+    key: Annotated[str, typer.Option(metavar="COLUMN", help="the column that sequences are kept for")] = "user_id",
+    json_path: JsonPath = None,
+) -> None:
+    """What the guard of learning finds in streams that are spoilt on purpose, and in those that are not: false alarms.
+
+    Streams are spoilt from the half of them to seven tenths. In process, without Kafka, with real checkpoints.
+    """
+    settings: Settings = context.obj
+    import tempfile
+
+    import torch
+
+    from stream.benchmarks import guard as benchmark
+    from stream.benchmarks.poisons import POISONS
+    from stream.benchmarks.rig import synthetic_file, write_json
+    from stream.recorded import progress
+
+    wanted = poison or list(POISONS)
+    if strangers := set(wanted) - set(POISONS):
+        raise StartupError(f"--poison must be one of {', '.join(POISONS)}, not {min(strangers)!r}")
+    torch.set_num_threads(1)
+    found = []
+    with synthetic_file(file, events) as stream:
+        for name in wanted:
+            with tempfile.TemporaryDirectory() as folder, progress(None, name) as on_events:
+                at = Path(folder)
+                found.append(benchmark.run(settings, stream, events, name, at, key=key, on_events=on_events))
+    write_json(json_path, {**_machine(), "file": file and file.name, "results": [asdict(result) for result in found]})
+    for result in found:
+        _print(f"guard, poison {result.poison}", list(asdict(result).items())[1:])
+
+
 @app.command("all")
 def all_(context: typer.Context) -> None:
     """Run every benchmark of a worker with its defaults."""

@@ -23,6 +23,8 @@ from stream.topics.permissions import Permissions
 
 ANSWER_SECONDS = 15.0
 CREATE_SECONDS = 30.0
+GROUP_SECONDS = 5.0
+"""A group without a coordinator that answers by then is not asked about: joining it waits for as long as it takes."""
 POLL_SECONDS = 0.05
 REPLICAS = 3
 MIN_INSYNC = 2
@@ -36,6 +38,7 @@ _COORDINATOR_AWAY = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
+    KafkaError._TIMED_OUT,
 }
 _NOT_TOLD = {
     KafkaError.UNSUPPORTED_VERSION,
@@ -159,17 +162,19 @@ class Cluster:
         return Permissions(told, {group: self._group_operations(group) for group in groups})
 
     def _group_operations(self, group: str) -> Collection[AclOperation] | None:
-        deadline = time.monotonic() + ANSWER_SECONDS
+        deadline = time.monotonic() + GROUP_SECONDS
         while True:
             (future,) = self._admin.describe_consumer_groups(
-                [group], include_authorized_operations=True, request_timeout=ANSWER_SECONDS
+                [group], include_authorized_operations=True, request_timeout=GROUP_SECONDS
             ).values()
             try:
                 return _operations(future, KafkaError.GROUP_AUTHORIZATION_FAILED, group)
             except StartupError as error:
-                # The first question after a broker's start: its coordinators are still loading.
-                if _code(error.__cause__) not in _COORDINATOR_AWAY or time.monotonic() > deadline:
+                # The first question after a broker's start: its coordinators are still loading, or not even chosen.
+                if _code(error.__cause__) not in _COORDINATOR_AWAY:
                     raise
+                if time.monotonic() > deadline:
+                    return None
                 time.sleep(POLL_SECONDS)
 
     def identity(self, facts: ClusterFacts) -> Identity:

@@ -50,6 +50,8 @@ PROMISED = {
     "millstream_checkpoint_failures_total": set(),
     "millstream_updates_refused_total": {"reason"},
     "millstream_rollbacks_total": set(),
+    "millstream_guard_trial": set(),
+    "millstream_guard_exhausted": set(),
     "millstream_expired_total": {"topic"},
     "millstream_discarded_batches_total": set(),
     "millstream_evicted_total": {"kind"},
