@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
 from stream.identity import Identity
+from stream.log_limit import configure
 from stream.settings import Settings
 from stream.trainer_errors import RESTART_EXIT_CODE
 from stream.trainer_messages import Ended, Message, decode, encode
@@ -214,7 +215,7 @@ def _child(settings: Settings, identity: Identity, instance_id: str, pipe: Conne
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure(settings.log_level)
     threading.Thread(target=_obey, args=(pipe, stop), name="orders", daemon=True).start()
 
     from stream.trainer import Trainer

@@ -66,6 +66,7 @@ class Cluster:
         self._last_error: KafkaError | None = None
         # Kept for life: a future of a client that is gone never resolves.
         config: dict[str, Any] = {**settings.librdkafka(), "error_cb": self._remember, "log_level": 0}
+        config["reconnect.backoff.max.ms"] = 1000  # a broker that has just come up is noticed at once
         self._admin = AdminClient(config)
 
     def _remember(self, error: KafkaError) -> None:
