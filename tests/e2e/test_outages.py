@@ -49,7 +49,7 @@ def test_the_worker_outlives_its_broker_s_outage(applications, fresh_kafka, faul
         application.until_learned()
     assert worker.poll() is None, worker.output
     assert not offsets.went_back
-    assert "broker answers again" in worker.output
+    eventually(lambda: "broker answers again" in worker.output, lambda: f"a line that it is back:\n{worker.output}")
     seconds = re.findall(r"^\S+ (\d+:\d+:\d+)", worker.output, re.MULTILINE)
     assert len(seconds) < LINES_PER_SECOND * max(10, len(set(seconds))), worker.output
     assert worker.stop() == 0
