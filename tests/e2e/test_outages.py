@@ -25,11 +25,7 @@ def went_through(worker):
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
 def test_the_worker_outlives_its_broker_s_outage(applications, fresh_kafka, fault):
-    """Nothing is lost or done twice, no alarm is raised, and the clients' complaints are bounded.
-
-    Red with the old batches' overlays kept, with the group not joined again (records behind the dropped ones are taken
-    first, and those are lost), and with the old client used on.
-    """
+    """Nothing is lost or done twice, no alarm is raised, and the clients' complaints are bounded."""
     broker = fresh_kafka()
     application = applications(broker.bootstrap)
     worker = application.start(**SHORT).until_ready()

@@ -38,7 +38,6 @@ sys.exit(supervise(json.loads(sys.argv[1]), 30.0))
     ],
 )
 def test_what_hangs_ends_the_worker_and_a_new_one_goes_on(application, step, words):
-    """Red for each with its condition taken out of the watchdog, and for all with the watchdog not started."""
     worker = application.start(faults=[(step, 2, "hang")], **IMPATIENT).until_ready()
     with application.producing(events(200), per_second=200):
         assert worker.wait() == 70

@@ -208,7 +208,7 @@ def test_a_failed_transaction_crashes() -> None:
 
 
 def test_an_outage_in_a_transaction_drops_everything_and_asks_for_a_new_generation() -> None:
-    """Red with the overlays kept, and with batches of the old generation taken before the next assignment."""
+    """Red with the overlays kept."""
 
     async def story(rig: Rig) -> None:
         rig.source.put()
