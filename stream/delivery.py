@@ -6,9 +6,10 @@ the event loop; `Publisher` and `Committer` are each used by one thread at a tim
 
 import logging
 import struct
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
@@ -23,7 +24,7 @@ MAX_MESSAGE_BYTES = 1_000_000
 RETRY_BACKOFF_MS = 2
 """With librdkafka's default of 100 ms, each transaction waits that long for its partitions to be added."""
 
-TRANSACTION_RECOVERY = {
+TRANSACTION_RECOVERY: dict[str, str | int | float] = {
     "reconnect.backoff.max.ms": 500,
     # With the default, librdkafka 2.16 makes its brokers anew when all were away, but goes on asking an old one for the
     # group: the offsets are never sent, and the call never returns.
@@ -38,8 +39,29 @@ class DeliveryFailed(RuntimeError):
     """An output was not acknowledged: the process must end, nothing of its batch is committed."""
 
 
+class Outage(DeliveryFailed):
+    """The broker was away for too long: whether what was under way has happened is not known here.
+
+    Everything uncommitted has to be dropped, and the truth to be read from Kafka before anything else is done. The
+    client that failed is not used again: the next call makes a new one.
+    """
+
+
+class Fenced(DeliveryFailed):
+    """Another process took over this worker's instance id: this one must end."""
+
+    exit_code = 75
+
+
 class GenerationOver(RuntimeError):
     """The group has moved on: the batch is discarded, its events are read again by whoever owns them now."""
+
+
+class GenerationKept(RuntimeError):
+    """The group has given the same generation once more: the process has to start again.
+
+    By their labels, records that were fetched before could not be told from those that come now.
+    """
 
 
 class Output(NamedTuple):
@@ -75,6 +97,7 @@ def producer_config(settings: Settings) -> dict[str, str | int | float]:
         "message.max.bytes": MAX_MESSAGE_BYTES,
         "queue.buffering.max.messages": 1_000_000,
         "message.timeout.ms": int(settings.kafka.delivery_timeout_seconds * 1000),
+        "log_level": 2,  # errors come as exceptions; while the broker is away, the watchdog tells of it
         **settings.kafka.properties,
     }
 
@@ -100,7 +123,40 @@ class _Deliveries:
 
     def check(self, what: str, left: int) -> None:
         if left or self.error is not None:
-            raise DeliveryFailed(f"{what}: {left} records undelivered, first error: {self.error}")
+            kind = Outage if self.error is None or is_passing(self.error) else DeliveryFailed
+            raise kind(f"{what}: {left} records undelivered, first error: {self.error}")
+
+
+def is_passing(error: KafkaError) -> bool:
+    """Say whether an error is one of a broker that is away or has just come back, and of nothing else."""
+    return error.retriable() or error.code() in _PASSING
+
+
+_PASSING = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.CONCURRENT_TRANSACTIONS,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    # What a broker says that has lost, or given up, what this producer had begun.
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+    KafkaError.UNKNOWN_PRODUCER_ID,
+    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+    KafkaError.INVALID_TXN_STATE,
+}
+_FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 
 
 def _produce(producer: Producer, outputs: Iterable[Output]) -> None:
@@ -123,21 +179,32 @@ class Publisher:
     """The idempotent producer of recommendations, rejects and examples."""
 
     def __init__(self, settings: Settings) -> None:
-        self._deliveries = _Deliveries()
-        self._producer = Producer({**producer_config(settings), **self._deliveries.config})
+        self._config = producer_config(settings)
         self._timeout = settings.kafka.delivery_timeout_seconds + 5
+        self._renew()
 
     def publish(self, outputs: Iterable[Output]) -> None:
         """Deliver all outputs: one flush, every failure noticed.
 
         Raises:
-            DeliveryFailed: Something was not acknowledged.
+            Outage: Something was not acknowledged in time, which it may be all the same.
+            DeliveryFailed: Something was refused.
         """
         try:
-            _produce(self._producer, outputs)
-        except KafkaException as error:
-            raise DeliveryFailed(f"an output could not be queued: {error.args[0]}") from error
-        self._deliveries.check("outputs", self._producer.flush(self._timeout))
+            try:
+                _produce(self._producer, outputs)
+            except KafkaException as error:
+                kind = Outage if is_passing(error.args[0]) else DeliveryFailed
+                raise kind(f"an output could not be queued: {error.args[0]}") from error
+            self._deliveries.check("outputs", self._producer.flush(self._timeout))
+        except Outage:
+            _discard(self._producer)
+            self._renew()
+            raise
+
+    def _renew(self) -> None:
+        self._deliveries = _Deliveries()
+        self._producer = Producer({**self._config, **self._deliveries.config})
 
     def close(self, timeout_seconds: float) -> None:
         """Give what is queued a last chance."""
@@ -156,34 +223,55 @@ class Committer:
         self._settings = settings
         self._instance_id = instance_id
         self._changelog = settings.user_state_topic
-        self._deliveries = _Deliveries()
         self._timeout = settings.kafka.delivery_timeout_seconds + 5
-        self._producer = Producer(
-            {
-                **producer_config(settings),
-                "transactional.id": f"{settings.app_id}-{instance_id}",
-                "transaction.timeout.ms": int(settings.kafka.transaction_timeout_seconds * 1000),
-                "message.timeout.ms": int(settings.kafka.transaction_timeout_seconds * 1000),
-                "retry.backoff.ms": RETRY_BACKOFF_MS,
-                **TRANSACTION_RECOVERY,
-                **settings.kafka.properties,
-                **self._deliveries.config,
-            }
-        )
+        self._patience = settings.kafka.transaction_timeout_seconds
+        self._config: dict[str, str | int | float] = {
+            **producer_config(settings),
+            "transactional.id": f"{settings.app_id}-{instance_id}",
+            "transaction.timeout.ms": int(settings.kafka.transaction_timeout_seconds * 1000),
+            "message.timeout.ms": int(settings.kafka.transaction_timeout_seconds * 1000),
+            "retry.backoff.ms": RETRY_BACKOFF_MS,
+            **TRANSACTION_RECOVERY,
+            **settings.kafka.properties,
+        }
+        self._broken = False
+        self._renew()
 
     def start(self) -> None:
-        """Fence predecessors of this instance and abort what they left open.
+        """Fence predecessors of this instance, and decide what they left open: after it, nothing of theirs can happen.
 
         Raises:
             StartupError: This user may not use the transactional id.
-            DeliveryFailed: The broker did not let this producer begin.
+            Outage: The broker did not answer.
+            DeliveryFailed: It refused.
         """
         try:
-            _retried(self._producer.init_transactions, 30.0)
+            _retried(self._producer.init_transactions, 5.0, patience_seconds=30.0)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
                 raise StartupError(may_not_transact(f"{self._settings.app_id}-{self._instance_id}")) from error
-            raise DeliveryFailed(f"transactions cannot begin: {error.args[0]}") from error
+            kind = Outage if is_passing(error.args[0]) else DeliveryFailed
+            raise kind(f"transactions cannot begin: {error.args[0]}") from error
+
+    def recover(self) -> None:
+        """Be a usable client again after an outage, with nothing of the old one open; whoever reads states comes after.
+
+        The old client is a predecessor of this instance like any other. Nothing happens where there was no outage.
+
+        Raises:
+            Outage: The broker is still away.
+            DeliveryFailed: It refused.
+        """
+        if not self._broken:
+            return
+        _discard(self._producer)
+        self._renew()
+        self.start()
+        self._broken = False
+
+    def _renew(self) -> None:
+        self._deliveries = _Deliveries()
+        self._producer = Producer({**self._config, **self._deliveries.config})
 
     def commit(
         self, changes: Iterable[StateChange], positions: Mapping[Partition, int], assignment: Assignment
@@ -197,8 +285,13 @@ class Committer:
 
         Raises:
             GenerationOver: The group refused the offsets; the transaction is aborted.
+            Outage: What became of the transaction is not known; `recover` finds out.
+            Fenced: Another process has taken over.
             DeliveryFailed: Anything else; the transaction is aborted where that is still possible.
         """
+        if self._broken:
+            raise Outage("the transaction before this one is undecided")
+        began = monotonic()
         try:
             self.begin()
             self.write_changelog(changes)
@@ -206,7 +299,29 @@ class Committer:
                 self.send_offsets(positions, assignment)
             self.end()
         except (KafkaException, DeliveryFailed) as error:
-            self._give_up(error)
+            try:
+                self._give_up(error, monotonic() - began)
+            except Outage:
+                self._broken = True
+                raise
+
+    def prove(self, assignment: Assignment) -> None:
+        """Find out whether this is still the one process with its instance id, by a transaction that is aborted.
+
+        Raises:
+            Fenced: It is not.
+            Outage: The broker does not say.
+        """
+        began = monotonic()
+        try:
+            self.begin()
+            self.send_offsets({next(iter(assignment.partitions)): 0}, assignment)
+            _retried(self._producer.abort_transaction, self._patience, patience_seconds=self._patience)
+        except KafkaException as error:
+            try:
+                self._give_up(error, monotonic() - began)
+            except GenerationOver:
+                pass  # the transactional id was accepted before the group was asked
 
     def begin(self) -> None:
         """Begin the transaction."""
@@ -224,30 +339,56 @@ class Committer:
         """Add the offsets, with the membership under which the events were fetched."""
         offsets = [TopicPartition(partition.topic, partition.number, offset) for partition, offset in positions.items()]
         metadata = group_metadata(self._settings.app_id, assignment, self._instance_id)
-        _retried(self._producer.send_offsets_to_transaction, offsets, metadata)
+        _retried(
+            self._producer.send_offsets_to_transaction,
+            offsets,
+            metadata,
+            self._patience,
+            patience_seconds=self._patience,
+        )
 
     def end(self) -> None:
         """Commit: from here on the batch has happened."""
-        _retried(self._producer.commit_transaction)
+        _retried(self._producer.commit_transaction, self._patience, patience_seconds=self._patience)
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, error: Exception, seconds: float) -> NoReturn:
+        """Raise what the failure of a transaction that began so many seconds ago comes to."""
+        if isinstance(error, Outage):
+            raise error
         reason = error.args[0] if isinstance(error, KafkaException) else None
         over = reason is not None and reason.code() in _GENERATION_ERRORS and not reason.fatal()
-        if reason is None or reason.txn_requires_abort() or over:
+        if reason is not None and not over:
+            self._refuse_to_abort(reason, seconds, error)
+        if reason is None or over or reason.txn_requires_abort():
             # A transaction left open would hold up the successor's recovery until it times out.
             try:
-                _retried(self._producer.abort_transaction)
+                _retried(self._producer.abort_transaction, self._patience, patience_seconds=self._patience)
             except KafkaException as abort_error:
+                # Records of a fenced producer are only told to be purged: here it says why.
+                self._refuse_to_abort(abort_error.args[0], seconds, error)
                 raise DeliveryFailed(f"abort after {error}: {abort_error.args[0]}") from error
         if over and reason is not None:
             raise GenerationOver(reason.name()) from error
         raise DeliveryFailed(f"transaction: {error}") from error
+
+    def _refuse_to_abort(self, reason: KafkaError, seconds: float, cause: Exception) -> None:
+        """Raise where the transaction is another's, or nobody's, to decide."""
+        if reason.code() in _FENCED:
+            # After its timeout the broker aborts a transaction by fencing whoever began it. Sooner, it was a twin.
+            if seconds >= self._patience:
+                raise Outage(f"the broker gave the transaction up after {seconds:.0f} s") from cause
+            raise Fenced(f"another process has taken over instance {self._instance_id}: {reason.str()}") from cause
+        if is_passing(reason):
+            raise Outage(f"transaction: {reason}") from cause
 
 
 _GENERATION_ERRORS = {
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.REBALANCE_IN_PROGRESS,
+    # A static member that lost its session and has joined again has a new member id; under the old one it is told
+    # this, as a twin's victim would be. A real twin has fenced the transactional id as well.
+    KafkaError.FENCED_INSTANCE_ID,
 }
 
 
@@ -265,7 +406,13 @@ def group_metadata(group: str, assignment: Assignment, instance_id: str | None) 
     return head + group.encode() + b"\x00" + assignment.member_id.encode() + b"\x00" + instance
 
 
-def _retried(call: Callable[..., _Result], *arguments: object, patience_seconds: float = 60.0) -> _Result:
+def _discard(producer: Producer) -> None:
+    """Let go of a client whose broker is away: its end may take a while, and is waited for by nobody."""
+    producer.purge()
+    threading.Thread(target=producer.flush, args=(0,), name="discarded-client", daemon=True).start()
+
+
+def _retried(call: Callable[..., _Result], *arguments: object, patience_seconds: float) -> _Result:
     deadline = monotonic() + patience_seconds
     while True:
         try:

@@ -10,4 +10,4 @@ class StartupError(RuntimeError):
 class KafkaAway(StartupError):
     """Nobody answers at the address: it may be a wrong one, or a broker that comes up later, so another try is fair."""
 
-    exit_code = 1
+    exit_code = 69

@@ -152,6 +152,16 @@ class Intake:
         if (pending := getattr(coordinator, "_pending_exception", None)) is not None:
             raise pending
 
+    def rejoin(self, assignment: Assignment) -> None:
+        """Give an assignment back for one of a new generation; called on the event loop.
+
+        What was fetched under the old one is dropped by its label, as after any other rebalance.
+        """
+        if assignment.generation != self.generation:
+            return  # a newer join is under way, or done
+        thread = self.app.consumer._thread  # type: ignore[attr-defined]  # of the driver in use
+        thread.thread_loop.call_soon_threadsafe(thread._ensure_consumer()._coordinator.request_rejoin)
+
     def fetched_positions(self) -> dict[Partition, int]:
         """Return for each partition the offset that is fetched next; records before it may still be queued here."""
         thread = getattr(self.app.consumer, "_thread", None)

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from confluent_kafka import Message
 
@@ -24,6 +24,9 @@ IDENTITY_KEY = b""
 class Loader:
     """Brings the state of an assignment into memory; used by the commit thread.
 
+    Attributes:
+        read_at: When a record of the changelog last came, on the monotonic clock.
+
     Args:
         settings: Of the worker.
         identity: Of the cluster and the topics as they are now.
@@ -42,18 +45,24 @@ class Loader:
         self._metrics = metrics
         self._offsets = StartOffsets(settings)
         self._expired_counted: set[Partition] = set()
+        self.read_at = monotonic()
 
     def load(self, assignment: Assignment) -> UserTable:
         """Return the users whose home is in the assignment's partitions.
 
         Raises:
             RecoveryError: The changelog belongs to another cluster or to topics that are gone, or cannot be read.
+            BrokerSilent: The broker does not answer.
+            Outage: Likewise.
         """
         started = perf_counter()
+        # An undecided transaction of this worker's own is decided first: what it did is part of what is read.
+        self._committer.recover()
         users = UserTable(self._n_partitions, self._settings.sequence.max_users)
         identities: dict[int, bytes | None] = {}
 
         def apply(message: Message) -> None:
+            self.read_at = monotonic()
             key, value = message.key(), message.value()
             if key == IDENTITY_KEY:
                 # The last one counts: before it stand, until they are compacted, those of before a reset.

@@ -32,7 +32,7 @@ class Owners:
     def __init__(self, settings: Settings) -> None:
         self._group = settings.app_id
         self._topic = settings.topics.events[0]
-        self._admin = AdminClient(dict(settings.librdkafka()))
+        self._admin = AdminClient({**settings.librdkafka(), "log_level": 2})
         self._known: dict[int, Owner] = {}
         self._asked_at = -FRESH_SECONDS
         self._asking = asyncio.Lock()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from time import monotonic, perf_counter
 from typing import Any, NamedTuple, TypeVar
 
-from stream.delivery import Committer, GenerationOver, Publisher
+from stream.delivery import Committer, GenerationOver, Outage, Publisher
 from stream.intake import Assignment, Batch, Partition
 from stream.scorer import Processed
 from stream.users import Overlay, UserTable
@@ -31,6 +31,8 @@ COMMIT_AT_ONCE_EVENTS = MAX_UNCOMMITTED_EVENTS // 4
 
 COLLECT_AFTER = 100_000
 """Objects more than there were at the last collection of the youngest: some batches."""
+OUTAGES_IN_A_ROW = 3
+"""So many may follow each other without a commit between; then the process ends, and a new one looks anew."""
 
 _Result = TypeVar("_Result")
 
@@ -50,7 +52,8 @@ class Hooks:
         recover: Assignment to the states of its partitions; runs in the commit thread.
         published: Told of each batch whose outputs are delivered, with the seconds the flush took.
         committed: Told of each transaction: events in it, users evicted by it, seconds.
-        discarded: Told how many batches were dropped because the group had moved on.
+        discarded: Told how many batches were dropped because the group had moved on, or the broker was away.
+        rejoin: Told the assignment to give back for a new one; `assigned` is called with that.
         throttle: Awaited before each batch; returns when it may be worked on.
         crash: Ends the process for the reason given.
     """
@@ -60,6 +63,7 @@ class Hooks:
     published: Callable[[Processed, float], None]
     committed: Callable[[int, int, float], None]
     discarded: Callable[[int], None]
+    rejoin: Callable[[Assignment], None]
     throttle: Callable[[Batch], Awaitable[None]]
     crash: Callable[[BaseException], Awaitable[None]]
 
@@ -119,6 +123,7 @@ class Pipeline:
         self._positions: dict[Partition, int] = {}
         self._busy = False
         self._draining = False
+        self._n_outages = 0
         self._changed = asyncio.Condition()
         self.progress_at = monotonic()
 
@@ -158,7 +163,7 @@ class Pipeline:
         A transaction of the old generation may still run: it stands before the recovery in the commit thread, so what
         it decides is what the recovery reads.
         """
-        await self._forget()
+        await self.drop()
         users = await self._run(self._threads.commit, self._hooks.recover, assignment)
         _spare_collector()
         async with self._changed:
@@ -198,7 +203,12 @@ class Pipeline:
             return
         processed = await self._run(self._threads.compute, self._hooks.process, batch, users)
         started = perf_counter()
-        await self._run(self._threads.publish, self._publisher.publish, processed.outputs)
+        try:
+            await self._run(self._threads.publish, self._publisher.publish, processed.outputs)
+        except Outage as outage:
+            self._hooks.discarded(1)
+            await self.begin_anew(assignment, outage)
+            return
         self._hooks.published(processed, perf_counter() - started)
         if self._assignment is not assignment:
             self._hooks.discarded(1)  # published, and published again by whoever owns the events now
@@ -207,6 +217,27 @@ class Pipeline:
         async with self._changed:
             self._published.append(_Published(processed.overlay, batch.positions, len(batch.records)))
             self._changed.notify_all()
+
+    async def begin_anew(self, assignment: Assignment, outage: Exception) -> None:
+        """Drop everything uncommitted and ask the group for a new generation; its recovery reads what has happened.
+
+        What was fetched under the old generation is known by its label and never taken again.
+
+        Args:
+            assignment: Under which the failure happened; nothing happens when it is over already.
+            outage: What failed.
+
+        Raises:
+            Exception: `outage`, when that has not helped before.
+        """
+        if self._assignment is not assignment:
+            return
+        self._n_outages += 1
+        if self._n_outages > OUTAGES_IN_A_ROW:
+            raise outage
+        logger.warning("outage generation=%d uncommitted=%d: %s", assignment.generation, self.n_uncommitted, outage)
+        await self.drop()
+        self._hooks.rejoin(assignment)
 
     async def _idle(self) -> None:
         async with self._changed:
@@ -242,7 +273,7 @@ class Pipeline:
     async def _commit(self, taken: list[_Published]) -> None:
         assignment, users = self._assignment, self._users
         if assignment is None or users is None:
-            await self._forget()
+            await self.drop()
             return
         started = perf_counter()
         try:
@@ -250,8 +281,12 @@ class Pipeline:
         except GenerationOver as over:
             logger.warning("discarded generation=%d reason=%s", assignment.generation, over)
             if self._assignment is assignment:
-                await self._forget()
+                await self.drop()
             return
+        except Outage as outage:
+            await self.begin_anew(assignment, outage)
+            return
+        self._n_outages = 0
         self._hooks.committed(sum(batch.n_events for batch in taken), n_evicted, perf_counter() - started)
         self.progress_at = monotonic()
         async with self._changed:
@@ -277,7 +312,7 @@ class Pipeline:
                 offsets[partition] = max(offset, offsets.get(partition, 0), self._positions.get(partition, 0))
         return offsets
 
-    async def _forget(self) -> None:
+    async def drop(self) -> None:
         """Drop what is not committed, and the state it was made on: a recovery brings the truth."""
         async with self._changed:
             n_dropped = len(self._published) + len(self._in_transaction)

@@ -16,6 +16,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported, not in __all__
 
+from stream.delivery import is_passing
 from stream.intake import Partition
 from stream.settings import Settings, Start
 
@@ -28,6 +29,10 @@ CHUNK = 10_000
 
 class RecoveryError(RuntimeError):
     """State or offsets cannot be used; the message is the one line that says what to do."""
+
+
+class BrokerSilent(RecoveryError):
+    """The broker did not answer; another attempt is worth while."""
 
 
 class Offsets(NamedTuple):
@@ -52,10 +57,11 @@ def read_changelog(settings: Settings, partitions: Iterable[int], apply: Callabl
         How many records were read.
 
     Raises:
-        RecoveryError: The broker does not answer, or nothing has come for a minute.
+        BrokerSilent: The broker does not answer, or nothing has come for a minute.
+        RecoveryError: It refuses.
     """
     topic = settings.user_state_topic
-    admin = AdminClient(dict(settings.librdkafka()))
+    admin = AdminClient({**settings.librdkafka(), "log_level": 2})
     ends = high_watermarks(admin, topic, partitions)
     waiting = {partition for partition, end in ends.items() if end > 0}
     if not waiting:
@@ -78,7 +84,7 @@ def read_changelog(settings: Settings, partitions: Iterable[int], apply: Callabl
                 elif not error.retriable() and error.code() not in _PASSING:
                     raise RecoveryError(f"cannot read {topic}: {error}")
             if monotonic() - heard > STALL_SECONDS:
-                raise RecoveryError(f"nothing came from {topic} partitions {sorted(waiting)} for {STALL_SECONDS:.0f} s")
+                raise BrokerSilent(f"nothing came from {topic} partitions {sorted(waiting)} for {STALL_SECONDS:.0f} s")
     finally:
         consumer.close()
     return n_records
@@ -88,16 +94,19 @@ _PASSING = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT}
 """The client goes on by itself after these."""
 
 
-def high_watermarks(admin: AdminClient, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+def high_watermarks(
+    admin: AdminClient, topic: str, partitions: Iterable[int], timeout_seconds: float = TIMEOUT_SECONDS
+) -> dict[int, int]:
     """Return the offset after the last record of each partition, open transactions included.
 
     Args:
         admin: Kept by the caller until this returns: the futures of a collected client are never done.
         topic: Its name.
         partitions: Their numbers.
+        timeout_seconds: For the answer.
 
     Raises:
-        RecoveryError: The broker does not say.
+        BrokerSilent: The broker does not say.
     """
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka leaves it untyped
     wanted = {TopicPartition(topic, partition): latest for partition in partitions}
@@ -106,11 +115,11 @@ def high_watermarks(admin: AdminClient, topic: str, partitions: Iterable[int]) -
     try:
         # asked read_committed, the broker would answer the last stable offset
         futures = admin.list_offsets(
-            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=TIMEOUT_SECONDS
+            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout_seconds
         )
-        return {tp.partition: future.result(TIMEOUT_SECONDS).offset for tp, future in futures.items()}
+        return {tp.partition: future.result(timeout_seconds).offset for tp, future in futures.items()}
     except (KafkaException, TimeoutError) as error:
-        raise RecoveryError(f"the ends of {topic} cannot be read: {error}") from error
+        raise BrokerSilent(f"the ends of {topic} cannot be read: {error}") from error
 
 
 class StartOffsets:
@@ -133,7 +142,8 @@ class StartOffsets:
                 have seen is skipped.
 
         Raises:
-            RecoveryError: A committed offset lies beyond the end of its log, or the broker does not answer.
+            RecoveryError: A committed offset lies beyond the end of its log, or the broker refuses.
+            BrokerSilent: The broker does not answer.
         """
         wanted = [TopicPartition(partition.topic, partition.number) for partition in partitions]
         try:
@@ -145,7 +155,8 @@ class StartOffsets:
                     raise KafkaException(tp.error)
                 positions[Partition(tp.topic, tp.partition)] = self._position(tp, start, expired)
         except KafkaException as error:
-            raise RecoveryError(f"committed offsets cannot be read: {error.args[0]}") from error
+            kind = BrokerSilent if is_passing(error.args[0]) else RecoveryError
+            raise kind(f"committed offsets cannot be read: {error.args[0]}") from error
         return Offsets(positions, expired)
 
     def _position(self, tp: TopicPartition, start: Start, expired: dict[Partition, int]) -> int:
@@ -192,5 +203,6 @@ def _reader_config(settings: Settings) -> dict[str, str | int | float | bool]:
         "fetch.wait.max.ms": 20,
         "fetch.error.backoff.ms": 10,
         "fetch.queue.backoff.ms": 10,
+        "log_level": 2,  # while the broker is away, the watchdog tells of it
         **settings.kafka.properties,
     }

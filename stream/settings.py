@@ -261,6 +261,18 @@ class TrainerSettings(_Group):
     keep_checkpoints: int = Field(3, ge=1, description="checkpoints kept; older ones are deleted")
 
 
+class WatchdogSettings(_Group):
+    """When a worker that is alive and does not work is ended, for a supervisor to start it again.
+
+    While the broker does not answer, no such time runs.
+    """
+
+    loop_seconds: float = Field(15.0, gt=0, description="the event loop stands still")
+    assignment_seconds: float = Field(90.0, gt=0, description="no partitions are assigned and loaded")
+    stall_seconds: float = Field(60.0, gt=0, description="events wait, and nothing is committed")
+    learning_seconds: float = Field(120.0, gt=0, description="examples wait, and the trainer learns none")
+
+
 class MeasureSettings(_Group):
     """The live measure: what share of users, and what live learning is compared with."""
 
@@ -341,6 +353,7 @@ class Settings(BaseSettings):
     trainer: TrainerSettings = TrainerSettings()
     measure: MeasureSettings = MeasureSettings()
     guard: GuardSettings = GuardSettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
     model: ModelConfig = ModelConfig()
 
     @classmethod

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stream.identity import Identity
+from stream.log_limit import configure
 from stream.settings import Settings
 from stream.trainer_errors import RESTART_EXIT_CODE
 from stream.trainer_messages import Ended, Message, decode, encode
@@ -255,7 +256,7 @@ def _child(settings: Settings, pipe: Connection, parents_end: Connection | None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure(settings.log_level)
 
     from stream.trainer import Trainer
 

@@ -3,17 +3,20 @@
 import asyncio
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
 from monitoring.metrics import CONTENT_TYPE, Metrics
+from stream import notify
 from stream.behaviors import behavior_table
-from stream.delivery import Committer, Publisher
+from stream.delivery import Committer, Fenced, GenerationKept, Outage, Publisher
 from stream.errors import StartupError
 from stream.instance import Instance
 from stream.intake import CATCHING_UP_MS, Assignment, Batch, Intake, Partition
@@ -23,7 +26,7 @@ from stream.lookups import Lookups
 from stream.owners import Owners
 from stream.pipeline import Hooks, Pipeline, Threads
 from stream.pseudonyms import load_key, pseudonymizer
-from stream.recovery import RecoveryError
+from stream.recovery import BrokerSilent, RecoveryError
 from stream.reporting import report_facts, report_published, report_start
 from stream.scorer import Processed, Scorer
 from stream.serving import Serving
@@ -32,6 +35,7 @@ from stream.topics.preflight import Preflight
 from stream.trainer_link import TrainerHandle
 from stream.trainer_messages import Ended, Facts, Message, Started, Updated
 from stream.users import UserTable
+from stream.watchdog import EXIT_CODE as WATCHDOG_EXIT_CODE
 from stream.watchdog import Vitals, Watchdog
 from stream.web import WebServer
 
@@ -40,6 +44,9 @@ logger = logging.getLogger(__name__)
 THROTTLE_SECONDS = 1.0
 """A worker waits no longer than this before a batch, whatever the trainer does."""
 BEAT_SECONDS = 0.5
+LAST_WORD_SECONDS = 2.0
+RECOVERING_SECONDS = 10.0
+"""A recovery that has read something so lately is under way, however long the changelog is."""
 EXIT_CRASHED = 1
 
 _Result = TypeVar("_Result")
@@ -115,11 +122,14 @@ class Worker:
             exposition=lambda: (metrics.exposition(), CONTENT_TYPE),
             lookup=self._lookups.answer,
         )
-        self._watchdog = Watchdog(self._vitals())
+        self._watchdog = Watchdog(self._vitals(), settings.watchdog, self._put_down, notify.alive)
         self._ended: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._model_ready = asyncio.Event()
+        self._joined: Assignment | None = None
         self._learning_lag = 0
+        self._learned_at = monotonic()
+        self._learned_to = -1
         self._totals: dict[str, int] = {}
         self._beat = monotonic()
         self._tasks: list[asyncio.Task[None]] = []
@@ -153,7 +163,7 @@ class Worker:
         if not self._ended.done():
             return 0
         error = self._ended.result()
-        if isinstance(error, RecoveryError | TrainerEnded):
+        if isinstance(error, RecoveryError | TrainerEnded | Fenced | GenerationKept):
             logger.critical("%s", error)  # one line that says what to do
         else:
             logger.critical("crashed: %s", error, exc_info=error)
@@ -175,10 +185,12 @@ class Worker:
         await self._intake.app.maybe_start()
         self._tasks.append(asyncio.create_task(self._await_crash()))
         logger.info("started instance=%s web=%s", self._instance.id, self._web.address)
+        notify.ready()
 
     async def _stop(self, *, clean: bool) -> None:
         """Finish what was begun, then let go; a timer ends the process when this takes too long."""
         self._watchdog.stop()
+        notify.stopping()
         if clean:
             logger.info("stopping uncommitted=%d", self._pipeline.n_uncommitted)
             await self._pipeline.drain()
@@ -199,6 +211,7 @@ class Worker:
             published=self._published,
             committed=self._committed,
             discarded=lambda n: self.metrics.discarded_batches.inc(n),
+            rejoin=self._intake.rejoin,
             throttle=self._throttle,
             crash=self._crash,
         )
@@ -220,8 +233,13 @@ class Worker:
 
     async def _assigned(self, assignment: Assignment) -> None:
         """Load what was assigned."""
+        previous, self._joined = self._joined, assignment
         try:
+            if previous is not None and previous is not assignment and previous.generation == assignment.generation:
+                await self._doubt(assignment)
             await self._pipeline.assigned(assignment)
+        except (BrokerSilent, Outage) as error:
+            self._retry(assignment, error)
         except Exception as error:
             await self._give_up(error)
 
@@ -238,8 +256,26 @@ class Worker:
         await asyncio.Event().wait()
         raise error
 
+    async def _doubt(self, assignment: Assignment) -> NoReturn:
+        """End: the group kept its generation, as it does for a static member whose place another process has taken."""
+        if assignment.partitions:
+            await self._in(self._threads.commit, self._committer.prove, assignment)
+        raise GenerationKept(f"the group has given generation {assignment.generation} once more: starting again")
+
+    def _retry(self, assignment: Assignment, error: Exception) -> None:
+        """Join again after a recovery that the broker did not answer: it is not ready, and nothing is taken before."""
+        logger.warning("recovery generation=%d is tried again: %s", assignment.generation, error)
+        self._intake.rejoin(assignment)
+
     async def _start_offsets(self, partitions: frozenset[Partition]) -> dict[Partition, int]:
-        positions = await self._in(self._threads.commit, self._loader.start_offsets, partitions)
+        try:
+            positions = await self._in(self._threads.commit, self._loader.start_offsets, partitions)
+        except BrokerSilent as error:
+            # Unsought partitions are fetched from anywhere; without an assignment nothing of it is taken.
+            if (assignment := self._pipeline.assignment) is not None:
+                await self._pipeline.drop()
+                self._retry(assignment, error)
+            return {}
         self._pipeline.start_from(positions)
         return dict(positions)
 
@@ -267,6 +303,8 @@ class Worker:
                 done.add_done_callback(self._applied)
             case Facts():
                 self._learning_lag = message.lag
+                if message.position != self._learned_to:
+                    self._learned_to, self._learned_at = message.position, monotonic()
                 self._grown("expired", message.n_expired, self._count_expired)
                 self._totals.setdefault("evicted", message.n_evicted)  # earlier runs' are in it
                 self._grown("evicted", message.n_evicted, self.metrics.evicted.labels("items").inc)
@@ -311,10 +349,27 @@ class Worker:
         return Vitals(
             beat=lambda: self._beat,
             progress=lambda: self._pipeline.progress_at,
-            ready=lambda: self._intake.ready,
+            ready=lambda: self._intake.ready or monotonic() - self._loader.read_at < RECOVERING_SECONDS,
             lag=self._read_lag,
+            why_away=lambda: self._lag.error,
+            learned=lambda: self._learned_at,
+            unlearned=self._unlearned,
             coordinator=self._intake.check_coordinator,
         )
+
+    def _unlearned(self) -> int:
+        """Return how many examples wait for the trainer; a rest that is too small for a step waits for nobody."""
+        return self._learning_lag if self._learning_lag >= 2 * self.settings.model.batch_size else 0
+
+    def _put_down(self, why: str) -> None:
+        """End a process that does not work, at once, and its trainer with it: one that is stopped would stay behind."""
+        if self.settings.trainer.isolation == "process" and (pid := self._trainer.pid) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        last_word = threading.Thread(target=_say_last, args=(f"watchdog ends the worker: {why}",), daemon=True)
+        last_word.start()
+        last_word.join(LAST_WORD_SECONDS)  # what hangs may be whoever reads our log
+        os._exit(WATCHDOG_EXIT_CODE)
 
     def _read_lag(self) -> int | None:
         """Ask how many events wait; called in the watchdog's thread."""
@@ -348,13 +403,20 @@ class Worker:
         return await self._loop.run_in_executor(pool, call, *arguments)
 
 
+def _say_last(line: str) -> None:
+    logger.critical("%s", line)
+    logging.shutdown()
+
+
 async def _first(*awaited: asyncio.Future[Any]) -> None:
     await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _exit_code(error: BaseException) -> int:
-    if isinstance(error, RecoveryError):
+    if isinstance(error, RecoveryError) and not isinstance(error, BrokerSilent):
         return StartupError.exit_code
+    if isinstance(error, Fenced):
+        return error.exit_code
     return error.code or EXIT_CRASHED if isinstance(error, TrainerEnded) else EXIT_CRASHED
 
 

@@ -66,6 +66,7 @@ async def take(settings: Settings, list_length: int, count: Callable[[int], None
         published=lambda processed, seconds: report_published(metrics, processed, seconds, _now_ms()),
         committed=lambda n_events, n_evicted, seconds: count(n_events),
         discarded=lambda n_batches: None,
+        rejoin=lambda assignment: intake.rejoin(assignment),
         throttle=at_once,
         crash=crash,
     )

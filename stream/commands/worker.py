@@ -10,7 +10,11 @@ from typing import Annotated
 import typer
 
 from stream.errors import StartupError
+from stream.log_limit import configure
 from stream.settings import Settings
+
+STOP_MARGIN_SECONDS = 5.0
+"""A worker cuts its own stop short; one that does not even do that is killed so much later."""
 
 
 def worker(
@@ -23,14 +27,15 @@ def worker(
     if supervise:
         from stream.supervise import supervise as keep_running
 
-        _configure_logging(ctx.obj)
-        raise typer.Exit(keep_running([sys.executable, "-m", "stream.cli", "worker"]))
+        configure(ctx.obj.log_level)
+        command = [sys.executable, "-m", "stream.cli", "worker"]
+        raise typer.Exit(keep_running(command, ctx.obj.stop_timeout_seconds + STOP_MARGIN_SECONDS))
     raise typer.Exit(run(ctx.obj))
 
 
 def run(settings: Settings) -> int:
     """Run a worker in this process and return its exit code."""
-    _configure_logging(settings)
+    configure(settings.log_level)
     # Nothing waits for numpy's linear algebra; its pool of threads, made by the import, would rule out a fork.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from stream.topics.preflight import preflight
@@ -73,12 +78,3 @@ def run(settings: Settings) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # threads of clients that wait for a broker would hold an ordinary exit up
-
-
-def _configure_logging(settings: Settings) -> None:
-    """Log changes of state to standard error; the clients' own chatter only where something is wrong."""
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
-    for noisy in ("faust", "mode", "aiokafka", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

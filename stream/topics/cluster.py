@@ -108,6 +108,7 @@ class Cluster:
         self._errors = _Errors()
         # Kept for life: a future of a client that is gone never resolves.
         config: dict[str, Any] = {**settings.librdkafka(), "error_cb": self._errors.remember, "log_level": 0}
+        config["reconnect.backoff.max.ms"] = 1000  # a broker that has just come up is noticed at once
         try:
             self._admin = AdminClient(config)
         except KafkaException as error:

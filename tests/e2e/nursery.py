@@ -2,8 +2,11 @@
 
 Reads one line of JSON for each worker: {"env": {}, "faults": [], "trainer": true, "log": path, "exit_file": path};
 answers with its process id. A fault is [step, call, signal]: when the n-th call of a step has done its work, the
-process sends itself the signal. Production code knows nothing of it: the steps are wrapped here, and a step that is
-gone fails loudly.
+process sends itself the signal; with "hang" in its place the call never returns. Production code knows nothing of it:
+the steps are wrapped here, and a step that is gone fails loudly.
+
+Started with an order as its argument, it is that worker itself, as a command that a supervisor runs; the faults of an
+order with a "once" are planted while the file of that name is not there.
 """
 
 import faulthandler
@@ -14,6 +17,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import stream.commands.worker
@@ -25,6 +29,7 @@ from stream.settings import load_settings
 from stream.trainer_messages import Updated
 
 STEPS = {
+    "loop": ("stream.worker", "Worker", "_published"),  # runs on the event loop
     "compute": ("stream.scorer", "Scorer", "process"),
     "publish": ("stream.delivery", "Publisher", "publish"),
     "begin": ("stream.delivery", "Committer", "begin"),
@@ -51,7 +56,9 @@ def plant(step, call, number):
         nonlocal calls
         result = original(*arguments, **named)
         calls += 1
-        if calls == call:
+        if calls == call and number == "hang":
+            time.sleep(3600)
+        elif calls == call:
             os.kill(os.getpid(), number)
         return result
 
@@ -142,5 +149,18 @@ def main():
         os.kill(pid, signal.SIGKILL)
 
 
+def work_as_told(order):
+    """Be one worker in this very process."""
+    once = Path(order["once"])
+    if not once.exists():
+        once.touch()
+        for fault in order["faults"]:
+            plant(*fault)
+    sys.exit(stream.commands.worker.run(load_settings()))
+
+
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) > 1:
+        work_as_told(json.loads(sys.argv[1]))
+    else:
+        main()

@@ -268,7 +268,7 @@ def test_goes_on_where_it_was(start_demo: StartDemo, fresh_kafka: object, tmp_pa
     [
         (["--broker", "redpanda"], "expected auto, kafka, mock or host:port, got 'redpanda'", 2),
         (["--broker", "mock", "--data-dir", "x"], "--data-dir keeps nothing with --broker mock", 2),
-        (["--broker", "127.0.0.1:1"], "no Kafka answers at 127.0.0.1:1", 1),
+        (["--broker", "127.0.0.1:1"], "no Kafka answers at 127.0.0.1:1", 69),
     ],
 )
 def test_what_cannot_start_says_so_in_one_line(arguments: list[str], reason: str, code: int, tmp_path: Path) -> None:

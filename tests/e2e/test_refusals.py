@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from tests.e2e.workers import only_line
+from tests.e2e.workers import eventually, only_line
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,14 @@ def test_an_unreachable_broker_is_told(application):
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     code, output = application.run_command("worker", KAFKA__BOOTSTRAP_SERVERS=address)
-    assert code != 0
+    assert code == 69
     assert f"no Kafka answers at {address}" in only_line(output)
 
 
 def test_a_missing_topic_is_told(application, kafka):
     topic = application.settings.training_examples_topic
     kafka.admin.delete_topics([topic])[topic].result(30)
+    eventually(lambda: topic not in kafka.admin.list_topics(timeout=20).topics, "the end of the topic, in the listing")
     worker = application.start()
     assert worker.wait() != 0
     line = only_line(worker.output)

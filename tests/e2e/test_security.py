@@ -139,7 +139,7 @@ def test_a_wrong_password_is_one_line_without_it(application, secured):
     application.more.pop("KAFKA__SASL_PASSWORD_FILE")
     wrong.pop("KAFKA__SASL_PASSWORD_FILE")
     code, output = application.run_command("worker", **wrong)
-    assert code == 1
+    assert code == 69
     line = only_line(output)
     assert "invalid credentials" in line
     assert "MILLSTREAM_KAFKA__SASL_PASSWORD" in line
@@ -150,7 +150,7 @@ def test_an_unknown_authority_is_one_line(application, secured, tmp_path):
     secured.allow(application.prefix, application.acls())
     stranger, _ = make_authority(tmp_path, "stranger")
     code, output = application.run_command("worker", KAFKA__SSL_CA_LOCATION=str(stranger))
-    assert code == 1
+    assert code == 69
     line = only_line(output)
     assert "certificate verify failed" in line
     assert "MILLSTREAM_KAFKA__SSL_CA_LOCATION" in line

@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.checker import check
 from tests.e2e.visits import events
-from tests.e2e.workers import OffsetWatch, eventually
+from tests.e2e.workers import OffsetWatch, eventually, only_line
 
 PAUSE = int(signal.SIGSTOP)
 
@@ -82,3 +82,29 @@ def test_a_paused_trainer_is_replaced_and_writes_nothing_when_it_wakes(applicati
     application.until_learned()
     assert successor.stop() == 0
     check(application)
+
+
+def test_a_worker_whose_instance_id_is_taken_ends_with_75_and_one_line(application):
+    """Somebody copied a data folder, so no lock is in the way. The twin has fenced its transactions at the start.
+
+    The two would take the place in the group from each other at every heartbeat, and neither would ever commit: that is
+    how it was seen to go before a kept generation was doubted.
+    """
+    first = application.start("first", trainer=False).until_ready()
+    application.produce(events(100))
+    application.until_done()
+    application.data_dir("twin").mkdir()
+    (application.data_dir("twin") / "instance").write_text(application.instance("first") + "\n")
+    twin = application.start("twin", trainer=False)
+    with application.producing(events(200, seed=2), per_second=100):
+        assert first.wait() == 75
+    assert f"another process has taken over instance {application.instance('first')}" in only_line(first.output)
+    eventually(
+        lambda: twin.poll() is not None or application.lag() == 0, lambda: f"what becomes of the twin:\n{twin.output}"
+    )
+    if twin.poll() is not None:  # the other had taken its place once more, before it was told
+        assert twin.poll() == 1
+        assert "once more: starting again" in only_line(twin.output)
+        twin = application.start("twin", trainer=False)
+    application.until_done()
+    assert twin.stop() == 0

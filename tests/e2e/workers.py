@@ -237,6 +237,8 @@ class Application:
 
     def start(self, name="w0", faults=(), trainer=True, **more):
         """Start worker `name` from the nursery, with `faults` planted; without a trainer it keeps its first weights."""
+        if not trainer:  # nobody is there to learn
+            more.setdefault("WATCHDOG__LEARNING_SECONDS", "3600")
         log = self.folder / f"{name}-{len(self.workers)}.log"
         worker = self.nursery.start(self.environment(name, **more), log, list(faults), trainer)
         self.workers.append(worker)

@@ -41,6 +41,9 @@ class Committed:
     def __init__(self) -> None:
         self.partitions: list[int] = []
 
+    def recover(self) -> None:
+        """Nothing was interrupted."""
+
     def commit(self, changes: Any, positions: object, assignment: object) -> None:
         self.partitions += [change.partition for change in changes]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from stream.delivery import DeliveryFailed, GenerationOver, StateChange
+from stream.delivery import DeliveryFailed, GenerationOver, Outage, StateChange
 from stream.intake import Assignment, Batch, Partition
-from stream.pipeline import COMMIT_AT_ONCE_EVENTS, Hooks, Pipeline, Threads
+from stream.pipeline import COMMIT_AT_ONCE_EVENTS, OUTAGES_IN_A_ROW, Hooks, Pipeline, Threads
 from stream.scorer import Processed
 from stream.state import UserState
 from stream.users import UserTable
@@ -29,16 +29,24 @@ class Broker:
     gate: threading.Event = field(default_factory=threading.Event)
     refuse_generation: int | None = None
     fail_publish: bool = False
+    n_publish_outages: int = 0
+    n_commit_outages: int = 0
 
     def publish(self, outputs: list[object]) -> None:
         if self.fail_publish:
             raise DeliveryFailed("no")
+        if self.n_publish_outages:
+            self.n_publish_outages -= 1
+            raise Outage("away")
         self.published += outputs
 
     def commit(self, changes: list[StateChange], positions: dict[Partition, int], assignment: Assignment) -> None:
         assert self.gate.wait(DEADLINE)
         if assignment.generation == self.refuse_generation:
             raise GenerationOver("ILLEGAL_GENERATION")
+        if self.n_commit_outages:
+            self.n_commit_outages -= 1
+            raise Outage("away")
         self.transactions.append((positions, len(changes)))
 
 
@@ -66,6 +74,7 @@ class Rig:
     pipeline: Pipeline
     discarded: list[int]
     crashes: list[BaseException]
+    given_back: list[int]
     run: "asyncio.Task[None]"
 
 
@@ -76,6 +85,7 @@ async def nothing(*_: object) -> None:
 async def start(broker: Broker, commit_interval_seconds: float = 0.0) -> Rig:
     discarded: list[int] = []
     crashes: list[BaseException] = []
+    given_back: list[int] = []
 
     async def crash(error: BaseException) -> None:
         crashes.append(error)
@@ -90,13 +100,16 @@ async def start(broker: Broker, commit_interval_seconds: float = 0.0) -> Rig:
         published=lambda *_: None,
         committed=lambda *_: None,
         discarded=discarded.append,
+        rejoin=lambda assignment: given_back.append(assignment.generation),
         throttle=nothing,
         crash=crash,
     )
     source = Source()
     pipeline = Pipeline(broker, broker, Threads(), hooks, commit_interval_seconds)  # type: ignore[arg-type]
     await pipeline.assigned(Assignment(1, "m", frozenset({P0})))
-    return Rig(broker, source, pipeline, discarded, crashes, asyncio.create_task(pipeline.run(source.batches())))
+    return Rig(
+        broker, source, pipeline, discarded, crashes, given_back, asyncio.create_task(pipeline.run(source.batches()))
+    )
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -192,6 +205,70 @@ def test_a_failed_transaction_crashes() -> None:
         assert isinstance(rig.crashes[0], DeliveryFailed)
 
     play(story, Broken())
+
+
+def test_an_outage_in_a_transaction_drops_everything_and_asks_for_a_new_generation() -> None:
+    """Red with the overlays kept."""
+
+    async def story(rig: Rig) -> None:
+        rig.source.put()
+        await until(lambda: len(rig.broker.published) == 1)
+        rig.source.put()
+        await until(lambda: len(rig.broker.published) == 2)
+        rig.broker.gate.set()
+        await until(lambda: rig.given_back == [1])
+        assert rig.pipeline.users is None
+        assert rig.pipeline.n_uncommitted == 0
+        assert sum(rig.discarded) == 2
+        rig.source.put()  # fetched under the old generation, behind what was dropped
+        await until(lambda: sum(rig.discarded) == 3)
+        await rig.pipeline.assigned(Assignment(2, "m", frozenset({P0})))
+        rig.source.offset = 0
+        rig.source.put(generation=2, n_records=3)
+        await until(lambda: rig.broker.transactions == [({P0: 3}, 1)])
+        assert rig.pipeline.users is not None
+        assert list(rig.pipeline.users) == ["u3"]
+        assert rig.crashes == []
+
+    play(story, Broker(n_commit_outages=1))
+
+
+def test_an_outage_in_a_flush_drops_everything_and_asks_for_a_new_generation() -> None:
+    async def story(rig: Rig) -> None:
+        rig.broker.gate.set()
+        rig.source.put()
+        await until(lambda: rig.given_back == [1])
+        assert rig.pipeline.assignment is None
+        rig.source.put()
+        await until(lambda: sum(rig.discarded) == 2)
+        assert rig.broker.transactions == []
+        await rig.pipeline.assigned(Assignment(2, "m", frozenset({P0})))
+        rig.source.put(generation=2)
+        await until(lambda: len(rig.broker.transactions) == 1)
+
+    play(story, Broker(n_publish_outages=1))
+
+
+def test_outages_in_a_row_end_the_process_and_a_commit_between_them_does_not() -> None:
+    async def story(rig: Rig) -> None:
+        rig.broker.gate.set()
+        for generation in range(2, 2 + OUTAGES_IN_A_ROW):
+            rig.source.put(generation=generation - 1)
+            await until(lambda: rig.pipeline.assignment is None)
+            await rig.pipeline.assigned(Assignment(generation, "m", frozenset({P0})))
+        if rig.broker.n_commit_outages:
+            rig.source.put(generation=1 + OUTAGES_IN_A_ROW)
+            await until(lambda: bool(rig.crashes))
+        else:
+            rig.source.put(generation=1 + OUTAGES_IN_A_ROW)
+            await until(lambda: len(rig.broker.transactions) == 1)
+            rig.broker.n_commit_outages = 1
+            rig.source.put(generation=1 + OUTAGES_IN_A_ROW)
+            await until(lambda: rig.pipeline.assignment is None)
+            assert rig.crashes == []
+
+    play(story, Broker(n_commit_outages=OUTAGES_IN_A_ROW + 1))
+    play(story, Broker(n_commit_outages=OUTAGES_IN_A_ROW))
 
 
 def test_a_drain_takes_no_further_batch_and_waits_for_what_was_taken() -> None:

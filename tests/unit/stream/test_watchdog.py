@@ -1,7 +1,10 @@
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
-from stream.supervise import pause_seconds
-from stream.watchdog import Patience, Vitals, Watchdog
+import pytest
+
+from stream.settings import WatchdogSettings
+from stream.watchdog import SLOW_SECONDS, Vitals, Watchdog
 
 
 @dataclass
@@ -13,30 +16,47 @@ class Worker:
     progress: float = 100.0
     ready: bool = True
     lag: int | None = 0
+    lag_seconds: float = 0.0
+    learned: float = 100.0
+    unlearned: int = 0
     error: Exception | None = None
+    ends: list[str] = field(default_factory=list)
 
     def coordinator(self) -> None:
         if self.error is not None:
             raise self.error
+
+    def read_lag(self) -> int | None:
+        self.now += self.lag_seconds
+        return self.lag
 
     def watched(self) -> Watchdog:
         vitals = Vitals(
             beat=lambda: self.beat,
             progress=lambda: self.progress,
             ready=lambda: self.ready,
-            lag=lambda: self.lag,
+            lag=self.read_lag,
+            why_away=lambda: "refused",
+            learned=lambda: self.learned,
+            unlearned=lambda: self.unlearned,
             coordinator=self.coordinator,
         )
-        return Watchdog(vitals, Patience(loop=10, assignment=30, stall=20), clock=lambda: self.now)
+        patience = WatchdogSettings(loop_seconds=10, assignment_seconds=30, stall_seconds=20, learning_seconds=40)
+        return Watchdog(vitals, patience, self.ends.append, clock=lambda: self.now)
+
+    def passes(self, seconds: float) -> None:
+        """Let time pass, the loop running."""
+        self.now += seconds
+        self.beat = self.now
 
 
 def test_a_working_worker_lives() -> None:
     worker = Worker()
     dog = worker.watched()
     for _ in range(100):
-        worker.now += 5
-        worker.beat = worker.progress = worker.now
-        worker.lag = 1000
+        worker.passes(5)
+        worker.progress = worker.learned = worker.now
+        worker.lag, worker.unlearned = 1000, 1000
         assert dog.verdict() is None
 
 
@@ -44,8 +64,7 @@ def test_an_idle_worker_lives() -> None:
     worker = Worker()
     dog = worker.watched()
     for _ in range(100):
-        worker.now += 5
-        worker.beat = worker.now
+        worker.passes(5)
         assert dog.verdict() is None
 
 
@@ -60,20 +79,31 @@ def test_lag_without_a_commit_ends_it() -> None:
     worker = Worker()
     dog = worker.watched()
     worker.lag = 5
-    worker.now += 19
-    worker.beat = worker.now
+    worker.passes(19)
     assert dog.verdict() is None
-    worker.now += 2
-    worker.beat = worker.now
+    worker.passes(2)
     assert "nothing was committed" in (dog.verdict() or "")
 
 
 def test_no_assignment_ends_it() -> None:
     worker = Worker(ready=False)
     dog = worker.watched()
-    worker.now += 31
-    worker.beat = worker.now
+    worker.passes(31)
     assert "no ready assignment" in (dog.verdict() or "")
+
+
+def test_a_trainer_that_learns_nothing_ends_it_and_one_that_has_nothing_to_learn_does_not() -> None:
+    worker = Worker()
+    dog = worker.watched()
+    worker.passes(100)
+    assert dog.verdict() is None
+    worker.unlearned = 500
+    worker.passes(39)
+    assert dog.verdict() is None
+    worker.passes(2)
+    assert "500 examples wait" in (dog.verdict() or "")
+    worker.learned = worker.now
+    assert dog.verdict() is None
 
 
 def test_an_error_of_the_coordinator_ends_it() -> None:
@@ -82,21 +112,62 @@ def test_an_error_of_the_coordinator_ends_it() -> None:
 
 
 def test_while_the_broker_is_away_it_waits_and_every_clock_starts_again_after() -> None:
-    worker = Worker()
+    worker = Worker(unlearned=500)
     dog = worker.watched()
     worker.lag, worker.ready = None, False
     for _ in range(50):
-        worker.now += 5
-        worker.beat = worker.now
+        worker.passes(5)
         assert dog.verdict() is None
     worker.lag = 7
-    worker.now += 5
-    worker.beat = worker.now
+    worker.passes(5)
     assert dog.verdict() is None
 
 
-def test_pauses_grow_to_a_ceiling() -> None:
-    pauses = [pause_seconds(n, lambda: 0.0) for n in range(1, 12)]
-    assert pauses == sorted(pauses)
-    assert pauses[0] == 1.0
-    assert pauses[-1] == 60.0
+def test_a_broker_that_takes_its_time_is_no_working_broker() -> None:
+    """It froze and went on: the answer came in the end, and nothing could be committed meanwhile."""
+    worker = Worker(lag=7, lag_seconds=SLOW_SECONDS + 20)
+    dog = worker.watched()
+    worker.passes(5)
+    assert dog.verdict() is None
+    worker.lag_seconds = 0
+    worker.passes(19)
+    assert dog.verdict() is None
+
+
+def test_the_broker_s_absence_is_told_once_and_so_is_its_return(caplog: pytest.LogCaptureFixture) -> None:
+    worker = Worker(lag=None)
+    dog = worker.watched()
+    for _ in range(10):
+        worker.passes(5)
+        dog.verdict()
+    worker.lag = 0
+    for _ in range(10):
+        worker.passes(5)
+        dog.verdict()
+    assert [record.getMessage() for record in caplog.records] == [
+        "broker does not answer: refused",
+        "broker answers again away_seconds=50",
+    ]
+
+
+def test_a_process_that_stood_still_as_a_whole_is_excused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Continued after a pause, the watchdog may wake before the loop. Red without its excuse."""
+    worker = Worker()
+    dog = worker.watched()
+    asleep = threading.Event()
+    looks = 0
+
+    class Pause:
+        def is_set(self) -> bool:
+            return False
+
+        def wait(self, _seconds: float) -> bool:
+            nonlocal looks
+            looks += 1
+            worker.now += 60 if looks == 1 else 2
+            asleep.set()
+            return looks > 2
+
+    monkeypatch.setattr(dog, "_stopped", Pause())
+    dog._run()
+    assert worker.ends == []

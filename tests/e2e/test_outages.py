@@ -1,0 +1,78 @@
+"""A broker that is away for longer than a transaction may take, and a worker that lives through it."""
+
+import re
+import subprocess
+
+import pytest
+
+from stream.brokers.ports import free_ports
+from tests.e2e.checker import check
+from tests.e2e.test_broker_faults import until_committed
+from tests.e2e.test_watchdog import IMPATIENT
+from tests.e2e.visits import events
+from tests.e2e.workers import COMMAND, OffsetWatch, Worker, eventually
+
+# An outage longer than both ends what is under way; the watchdog has less patience than that.
+SHORT = IMPATIENT | {"KAFKA__TRANSACTION_TIMEOUT_SECONDS": "3", "KAFKA__DELIVERY_TIMEOUT_SECONDS": "4"}
+LINES_PER_SECOND = 5
+
+
+def went_through(worker):
+    """The worker noticed that what it had begun is undecided."""
+    return "outage generation=" in worker.output and "broker does not answer" in worker.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
+def test_the_worker_outlives_its_broker_s_outage(applications, fresh_kafka, fault):
+    """Nothing is lost or done twice, no alarm is raised, and the clients' complaints are bounded."""
+    broker = fresh_kafka()
+    application = applications(broker.bootstrap)
+    worker = application.start(**SHORT).until_ready()
+    with OffsetWatch(application) as offsets:
+        with application.producing(events(800), per_second=100):
+            until_committed(application, 50)
+            if fault == "killed":
+                broker.kill()
+            else:
+                broker.pause()
+            eventually(lambda: went_through(worker), lambda: f"an outage:\n{worker.output}")
+            if fault == "killed":
+                broker.start()  # same port, same data
+            else:
+                broker.resume()
+        application.until_done()
+        application.until_learned()
+    assert worker.poll() is None, worker.output
+    assert not offsets.went_back
+    eventually(lambda: "broker answers again" in worker.output, lambda: f"a line that it is back:\n{worker.output}")
+    seconds = re.findall(r"^\S+ (\d+:\d+:\d+)", worker.output, re.MULTILINE)
+    assert len(seconds) < LINES_PER_SECOND * max(10, len(set(seconds))), worker.output
+    assert worker.stop() == 0
+    check(application)
+
+
+@pytest.mark.slow
+def test_a_supervised_worker_waits_for_a_broker_that_comes_later(applications, fresh_kafka, tmp_path):
+    """One clear line while there is none; with the broker there, the worker is soon at work."""
+    (port,) = free_ports(1)
+    broker = fresh_kafka(tmp_path / "kafka", port)
+    application = applications(broker.bootstrap)
+    broker.stop()
+    log = tmp_path / "supervised.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*COMMAND, "worker", "--supervise"],
+            env=application.environment(),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    worker = Worker(process.pid, log, process.poll)
+    application.workers.append(worker)
+    eventually(lambda: "worker ended code=69" in worker.output, lambda: f"the first attempt:\n{worker.output}")
+    assert len(worker.output.splitlines()) == 2, worker.output
+    assert f"no Kafka answers at 127.0.0.1:{port}" in worker.output
+    broker.start()
+    worker.until_ready()
+    assert worker.stop() == 0

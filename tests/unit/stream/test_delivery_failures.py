@@ -1,0 +1,119 @@
+"""What a failed transaction comes to: dropped and gone on with, taken over, or the end."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from stream.delivery import Committer, DeliveryFailed, Fenced, GenerationOver, Outage, StateChange
+from stream.intake import Assignment, Partition
+from stream.settings import KafkaSettings, Settings
+
+PATIENCE = 10.0
+ASSIGNMENT = Assignment(1, "m", frozenset({Partition("events", 0)}))
+
+
+class Client:
+    """A transactional producer whose commit fails, and whose abort may fail too."""
+
+    def __init__(
+        self, error: KafkaError, abort: KafkaError | None = None, undelivered: KafkaError | None = None
+    ) -> None:
+        self._error = error
+        self._abort = abort
+        self._undelivered = undelivered
+        self.n_aborted = 0
+
+    def begin_transaction(self) -> None:
+        """Begin."""
+
+    def produce(self, *_: Any, on_delivery: Callable[[KafkaError | None, object], None], **__: Any) -> None:
+        on_delivery(self._undelivered, None)
+
+    def poll(self, _: float) -> int:
+        return 0
+
+    def flush(self, _: float) -> int:
+        return 0
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        raise KafkaException(self._error)
+
+    def abort_transaction(self, *_: object) -> None:
+        if self._abort is not None:
+            raise KafkaException(self._abort)
+        self.n_aborted += 1
+
+
+def committer(client: Client) -> Committer:
+    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", transaction_timeout_seconds=PATIENCE)
+    made = Committer(Settings(kafka=kafka), "instance")
+    made._producer = client  # type: ignore[assignment]
+    return made
+
+
+def outcome(client: Client) -> BaseException:
+    made = committer(client)
+    with pytest.raises((DeliveryFailed, GenerationOver)) as failure:
+        made.commit([StateChange(0, b"u", b"v")], {Partition("events", 0): 1}, ASSIGNMENT)
+    if type(failure.value) is Outage:
+        # Whatever comes before the recovery must not use the client whose transaction is undecided.
+        with pytest.raises(Outage, match="undecided"):
+            made.commit([], {}, ASSIGNMENT)
+        assert client.n_aborted == 0
+    return failure.value
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError._TIMED_OUT,
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.INVALID_PRODUCER_ID_MAPPING,
+    ],
+)
+def test_a_broker_that_does_not_answer_is_an_outage(code: int) -> None:
+    assert type(outcome(Client(KafkaError(code)))) is Outage
+
+
+@pytest.mark.parametrize(
+    "code",
+    [KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID],
+)
+def test_a_group_that_has_moved_on_is_no_failure_once_the_transaction_is_aborted(code: int) -> None:
+    client = Client(KafkaError(code))
+    assert type(outcome(client)) is GenerationOver
+    assert client.n_aborted == 1
+    assert type(outcome(Client(KafkaError(code), abort=KafkaError(KafkaError._TIMED_OUT)))) is Outage
+
+
+@pytest.mark.parametrize("code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.MSG_SIZE_TOO_LARGE])
+def test_a_refusal_ends_the_process(code: int) -> None:
+    client = Client(KafkaError(code, "no", False, False, True))
+    assert type(outcome(client)) is DeliveryFailed
+    assert client.n_aborted == 1
+
+
+@pytest.mark.parametrize("code", [KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH])
+def test_a_fenced_transaction_is_a_twin_s_deed_unless_the_broker_had_time_to_give_it_up(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red where the age of the transaction is not looked at: one of the two would be taken for the other."""
+    fenced = KafkaError(code, "fenced", True)
+    assert type(outcome(Client(fenced))) is Fenced
+    now = iter(range(0, 1000, int(PATIENCE) + 1))
+    monkeypatch.setattr("stream.delivery.monotonic", lambda: float(next(now)))
+    assert type(outcome(Client(fenced))) is Outage
+
+
+def test_records_of_a_fenced_producer_are_purged_and_the_abort_says_why() -> None:
+    """Red where a purged record counts as an outage: the worker would take its id back from its twin."""
+    purged, fenced = KafkaError(KafkaError._PURGE_QUEUE), KafkaError(KafkaError._FENCED, "fenced", True)
+    assert type(outcome(Client(fenced, abort=fenced, undelivered=purged))) is Fenced
+    refused = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    assert type(outcome(Client(fenced, undelivered=refused))) is DeliveryFailed
+    away = KafkaError(KafkaError._MSG_TIMED_OUT)
+    assert type(outcome(Client(fenced, undelivered=away))) is Outage
