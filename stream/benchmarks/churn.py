@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from confluent_kafka import Producer
+from rich.console import Console
 
 from stream.benchmarks.record import Measured
 from stream.benchmarks.rig import Rig, rig
@@ -36,12 +37,19 @@ def measure(settings: Settings, capacity: int, turnovers: int) -> Measured:
         "measure": {"sample": 1.0, "frozen_after": capacity, "nightly_hours": 0.005},
         "trainer": {"checkpoint_interval_seconds": 5.0},
     }
+    console = Console(stderr=True)
     with rig(settings, **overrides) as at:
         at.start_worker()
         found: dict[str, Figures] = {}
         for number in range(turnovers + 1):
             _produce(at, number, capacity)
             found[f"turnover {number}"] = _settled(at, (number + 1) * capacity * EVENTS_PER_USER)
+            told = found[f"turnover {number}"]
+            console.print(
+                f"churn: turnover {number} of {turnovers}, worker {told['worker_mib']:.0f} MiB, "
+                f"trainer {told['trainer_mib']:.0f} MiB",
+                highlight=False,
+            )
     grown = {name: growth(found, name) for name in ("worker_mib", "trainer_mib")}
     notes = [f"{name} after the last turnover over that after the first: {share:.3f}" for name, share in grown.items()]
     return Measured("churn", [found], {"capacity": capacity, "turnovers": turnovers}, {"growth": grown}, notes)
