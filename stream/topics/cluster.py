@@ -291,6 +291,8 @@ def _operations(future: Any, denial: int, name: str) -> Collection[AclOperation]
             return ()
         if _code(error.__cause__) in _NOT_TOLD:
             return None
+        if _code(error.__cause__) == KafkaError.UNKNOWN_TOPIC_OR_PART:  # it was listed a moment ago
+            raise StartupError(f"topic {name} does not exist any more; `millstream topics create` makes it") from error
         raise
     return operations
 

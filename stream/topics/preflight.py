@@ -44,7 +44,7 @@ def preflight(settings: Settings) -> Preflight:
     facts = ask(cluster, settings)
     findings = compare(settings, facts)
     stopping = [f"topic {finding.topic} {finding.text}" for finding in findings if finding.stops]
-    stopping += refused(cluster, settings, facts)
+    stopping = stopping or refused(cluster, settings, facts)
     if stopping:
         more = f" (and {len(stopping) - 1} more: `millstream topics describe`)" if len(stopping) > 1 else ""
         raise StartupError(stopping[0] + more)

@@ -24,12 +24,14 @@ class Client:
         self._abort = abort
         self._undelivered = undelivered
         self.n_aborted = 0
+        self.on_delivery: Callable[[KafkaError | None, object], None] | None = None
 
     def begin_transaction(self) -> None:
         """Begin."""
 
-    def produce(self, *_: Any, on_delivery: Callable[[KafkaError | None, object], None], **__: Any) -> None:
-        on_delivery(self._undelivered, None)
+    def produce(self, *_: Any, **__: Any) -> None:
+        if self._undelivered is not None and self.on_delivery is not None:
+            self.on_delivery(self._undelivered, None)
 
     def poll(self, _: float) -> int:
         return 0
@@ -50,6 +52,7 @@ def committer(client: Client) -> Committer:
     kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", transaction_timeout_seconds=PATIENCE)
     made = Committer(Settings(kafka=kafka), "instance")
     made._producer = client  # type: ignore[assignment]
+    client.on_delivery = made._deliveries.config["on_delivery"]
     return made
 
 
