@@ -15,11 +15,13 @@ def report_start(metrics: Metrics, started: Started) -> None:
 def report_facts(metrics: Metrics, facts: Facts) -> None:
     """Report how the trainer is doing."""
     for step in facts.steps:
-        metrics.observe_step(step.report, step.seconds)
+        metrics.observe_step(step.report, step.seconds, step.n_sampled_out)
     for outcome, n in facts.new_examples.items():
         if outcome != "learned":  # those are counted with their steps
             metrics.count_examples(outcome, n)  # type: ignore[arg-type]  # the outcomes are the metric's labels
     metrics.observe_lag("training-examples", facts.lag)
+    metrics.observe_lag_seconds("training-examples", facts.lag_seconds)
+    metrics.overload_level.labels("learning").set(facts.overload)
     metrics.observe_measure(facts.measure)
     for seconds in facts.checkpoint_seconds:
         metrics.observe_checkpoint(facts.checkpoint_at or 0.0, seconds)
@@ -29,6 +31,7 @@ def report_published(metrics: Metrics, processed: Processed, flush_seconds: floa
     """Report a batch whose outputs are delivered."""
     for logged_at in processed.answered_at:
         metrics.observe_answer((delivered_ms - logged_at) / 1000)
+    metrics.count_lists(len(processed.answered_at) - processed.n_coalesced, processed.n_coalesced)
     for outcome, n in processed.outcomes.items():
         if outcome != "rejected":  # those are counted with their reasons
             metrics.count_events(outcome, n)  # type: ignore[arg-type]  # the outcomes are the metric's labels

@@ -18,6 +18,7 @@ from stream.checkpoint_writer import CheckpointWriter
 from stream.example_log import ExampleLog, Stopped
 from stream.identity import Identity
 from stream.learning import Learning, MiniBatch, refuse_broken
+from stream.overload import LearningPressure
 from stream.settings import Settings
 from stream.trainer_checkpoints import Cut, load_newest
 from stream.trainer_errors import DIVERGED_EXIT_CODE, RESTART_EXIT_CODE, TrainerError, TrainerRefused
@@ -107,6 +108,9 @@ class _Run:
         self._learning = Learning(settings, str(ULID()))
         self._log = ExampleLog(settings, instance_id, stop, identity.cluster_id.startswith(MOCK_CLUSTER_PREFIX))
         self._writer = CheckpointWriter(settings)
+        self._pressure = LearningPressure(settings.overload, settings.model.batch_size)
+        self._lag_seconds = 0.0
+        self._is_live = False
         self._batch = MiniBatch()
         self._batch_since = 0.0
         self._position: int | None = None
@@ -142,6 +146,7 @@ class _Run:
         except ValueError as error:
             raise TrainerRefused(f"the checkpoint {found.path} cannot be used: {error}") from error
         self._position, self._writer.written_at = found.cut.position, found.cut.saved_at
+        self._pressure.resume(found.cut.live_since, self._clock() - found.cut.saved_at)
         self._counts = self._learning.ledger.counts
         return found.path.name
 
@@ -163,12 +168,13 @@ class _Run:
                 checkpoint_at=self._writer.written_at,
                 examples=self._counts,
                 measure=self._learning.measure.totals(),
+                live_since=self._pressure.live_since,
             )
         )
         self._tell()
 
     def _read(self) -> None:
-        wanted = self._settings.model.batch_size - len(self._batch.fresh)
+        wanted = max(1, self._pressure.step_size - self._batch.n_lessons)
         timeout = IDLE_SECONDS
         if self._batch.end is not None and self._settings.trainer.by == "time":
             timeout = min(timeout, max(0.0, self._batch_since + self._interval - monotonic()))
@@ -176,14 +182,31 @@ class _Run:
         if records and self._batch.end is None:
             self._batch_since = monotonic()
         for record in records:
-            self._batch.take(record.offset, record.value, self._learning.ledger)
+            self._batch.take(record.offset, record.value, self._learning.ledger, self._pressure, record.timestamp)
+        self._press()
+
+    def _press(self) -> None:
+        """Take notice of how long examples wait, and let the next ones be as that demands."""
+        now, batch = self._clock(), self._batch
+        more = self._log.position < self._log.end
+        if batch.oldest is not None:
+            self._lag_seconds = max(0.0, now - batch.oldest / 1000)
+        elif not more:
+            self._lag_seconds = 0.0
+        if self._settings.trainer.by == "count":  # bit for bit the same, however long it takes
+            return
+        if not more:
+            self._pressure.caught_up(int(now * 1000))
+        oldest = batch.oldest_live if more else None
+        if oldest is not None or not more:
+            self._pressure.observe(0.0 if oldest is None else now - oldest / 1000)
 
     @property
     def _interval(self) -> float:
         return self._settings.trainer.batch_interval_ms / 1000
 
     def _due(self) -> bool:
-        if len(self._batch.fresh) >= self._settings.model.batch_size:
+        if self._batch.n_lessons >= self._pressure.step_size:
             return True
         if self._settings.trainer.by == "count":  # what holds no example can be passed over between two mini-batches
             return not self._batch.fresh and self._batch.end is not None
@@ -193,6 +216,7 @@ class _Run:
         batch, self._batch = self._batch, MiniBatch()
         self._steps += self._learning.learn(batch)
         self._position = batch.end
+        self._is_live = batch.is_live
         logged = [record.logged_at for record in batch.records if record.logged_at >= 0]
         if logged:
             known = self._logged or (logged[0], logged[0])
@@ -232,6 +256,8 @@ class _Run:
                 checkpoint_at=self._writer.written_at,
                 checkpoint_seconds=self._writer.take_seconds(),
                 checkpoint_failures=self._writer.n_failures,
+                lag_seconds=self._lag_seconds,
+                overload=self._pressure.level,
             )
         )
         self._steps, self._counts = [], counts
@@ -255,6 +281,7 @@ class _Run:
             saved_at=self._clock(),
             app_id=self._settings.app_id,
             instance=self._instance_id,
+            live_since=self._pressure.live_since if self._is_live else None,
         )
 
         membership = self._log.membership()

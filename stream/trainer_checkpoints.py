@@ -31,6 +31,7 @@ class Cut(Struct, frozen=True):
         saved_at: Seconds since the epoch.
         app_id: Of the application.
         instance: Of the worker.
+        live_since: What Kafka received from then on was live, ms; None while a backlog was being worked off.
     """
 
     position: int | None
@@ -41,6 +42,7 @@ class Cut(Struct, frozen=True):
     saved_at: float
     app_id: str
     instance: str
+    live_since: int | None = None
 
     def metadata(self) -> dict[str, object]:
         """Return it as JSON values."""

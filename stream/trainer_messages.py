@@ -19,10 +19,12 @@ class Step:
     Attributes:
         report: What it did.
         seconds: What it took.
+        n_sampled_out: Examples that were counted and not learned.
     """
 
     report: LearnReport
     seconds: float
+    n_sampled_out: int = 0
 
 
 class Started(Struct, frozen=True, tag=True):
@@ -36,6 +38,8 @@ class Started(Struct, frozen=True, tag=True):
         checkpoint_at: When it was written, seconds since the epoch.
         examples: Totals by outcome, those of earlier runs included.
         measure: Totals of the live measure, those of earlier runs included.
+        live_since: What Kafka received from then on was live to an earlier run that ended just now, ms; None where
+            there was none.
     """
 
     lineage: str
@@ -45,6 +49,7 @@ class Started(Struct, frozen=True, tag=True):
     checkpoint_at: float | None
     examples: dict[str, int]
     measure: MeasureTotals
+    live_since: int | None = None
 
 
 class Updated(Struct, frozen=True, tag=True):
@@ -83,6 +88,8 @@ class Facts(Struct, frozen=True, tag=True):
         checkpoint_at: When the newest checkpoint was written, seconds since the epoch; None while there is none.
         checkpoint_seconds: What writing took, for each checkpoint since the last facts.
         checkpoint_failures: Checkpoints of this run that could not be written.
+        lag_seconds: How long the oldest example that is not learned has been in the log.
+        overload: What has given way to live examples that wait: 0 nothing, 1 larger steps, 2 a sample.
     """
 
     steps: list[Step]
@@ -99,6 +106,8 @@ class Facts(Struct, frozen=True, tag=True):
     checkpoint_at: float | None
     checkpoint_seconds: list[float]
     checkpoint_failures: int
+    lag_seconds: float = 0.0
+    overload: int = 0
 
     @property
     def lag(self) -> int:

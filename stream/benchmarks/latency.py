@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 from stream.benchmarks.rig import Rig, rig
-from stream.records import decode_recommendation
+from stream.records import answered, decode_recommendation
 from stream.settings import Settings
 
 WARM_UP_SECONDS = 10.0
@@ -89,8 +89,9 @@ class _Watch:
                 place = message.partition() or 0, message.offset() or 0
                 if message.topic() == self._events:
                     self._logged[place] = message.timestamp()[1]
-                elif (trigger := decode_recommendation(message.value() or b"").trigger) is not None:
-                    self._answered.setdefault((trigger.partition, trigger.offset), now)
+                else:
+                    for event in answered(decode_recommendation(message.value() or b"")):
+                        self._answered.setdefault((event.partition, event.offset), now)
         return time.time() * 1000
 
     def waits(self, since: float) -> list[float]:
