@@ -218,9 +218,11 @@ class Worker:
         report_published(self.metrics, processed, seconds, now_ms())
         taken, oldest = self._taken, processed.oldest_live
         self._is_backlog = oldest is None
-        # Where nothing is left waiting nothing is too much, whatever the clocks of broker and worker say.
+        # Where nothing is left waiting nothing is too much, whatever the clocks of broker and worker say. A batch of
+        # nothing but rejects says nothing of those who wait behind it.
         lag_ms = taken.at_ms - oldest if oldest is not None and taken.more else 0
-        self._press(taken.n_events, (now_ms() - taken.at_ms) / 1000, lag_ms / 1000)
+        if processed.n_examples or not taken.more:
+            self._press(taken.n_events, (now_ms() - taken.at_ms) / 1000, lag_ms / 1000)
         self.metrics.observe_lag_seconds("user-events", (now_ms() - taken.oldest_ms) / 1000)
 
     def _press(self, n_events: int, seconds: float, lag_seconds: float) -> None:
@@ -229,9 +231,11 @@ class Worker:
         self._intake.max_batch = self._pressure.batch_limit
         self.metrics.overload_level.labels("answers").set(self._pressure.level)
 
-    def _release(self) -> None:
-        """Where nothing waits and nothing is on its way, nothing lags."""
-        if not self._pipeline.busy and (not self._taken.more or now_ms() - self._taken.at_ms > QUIET_MS):
+    def _look_at_lag(self) -> None:
+        """Report what is on its way and grows older; where nothing is, and nothing waits, nothing lags."""
+        if self._pipeline.busy:
+            self.metrics.observe_lag_seconds("user-events", (now_ms() - self._taken.oldest_ms) / 1000)
+        elif not self._taken.more or now_ms() - self._taken.at_ms > QUIET_MS:
             self._press(0, 0.0, 0.0)
             self.metrics.observe_lag_seconds("user-events", 0.0)
 
@@ -333,7 +337,7 @@ class Worker:
     async def _beat_forever(self) -> None:
         while True:
             self._beat = monotonic()
-            self._release()
+            self._look_at_lag()
             await asyncio.sleep(BEAT_SECONDS)
 
     def _vitals(self) -> Vitals:
