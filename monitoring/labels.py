@@ -38,6 +38,9 @@ RefusalReason: TypeAlias = Literal["non-finite", "lineage", "gap", "stale", "siz
 
 Evicted: TypeAlias = Literal["users", "items"]
 
+Overloaded: TypeAlias = Literal["answers", "learning"]
+"""What may be behind live events."""
+
 PROBABILITY_BINS = tuple(f"{bound:g}" for bound in FORECAST_BOUNDS)
 """Bins of stated probabilities, by their upper bounds."""
 
@@ -48,3 +51,4 @@ TOPIC_ROLES: tuple[TopicRole, ...] = get_args(TopicRole)
 EXAMPLE_OUTCOMES: tuple[ExampleOutcome, ...] = get_args(ExampleOutcome)
 REFUSAL_REASONS: tuple[RefusalReason, ...] = get_args(RefusalReason)
 EVICTED: tuple[Evicted, ...] = get_args(Evicted)
+OVERLOADED: tuple[Overloaded, ...] = get_args(Overloaded)

@@ -26,6 +26,7 @@ from monitoring.labels import (
     EVICTED,
     EXAMPLE_OUTCOMES,
     OUTCOMES,
+    OVERLOADED,
     REFUSAL_REASONS,
     REJECT_REASONS,
     STAGES,
@@ -84,7 +85,8 @@ class Metrics:
     def _intake(self) -> None:
         self.events = self._counter("events", "Records taken from the events topic", "outcome", OUTCOMES)
         self.rejected = self._counter("rejected_events", "Records sent to the rejected topic", "reason", REJECT_REASONS)
-        self.recommendations = self._counter("recommendations", "Answers acknowledged by the broker")
+        self.recommendations = self._counter("recommendations", "Lists acknowledged by the broker")
+        self.coalesced = self._counter("coalesced", "Events answered by the list of a later event of their user")
         self.expired = self._counter(
             "expired", "Records that the broker had deleted before they were read", "topic", TOPIC_ROLES
         )
@@ -92,6 +94,17 @@ class Metrics:
             "discarded_batches", "Batches published and not committed: their partitions had moved, they are read again"
         )
         self.consumer_lag = self._gauge("consumer_lag", "Records not yet read; absent until it is known", "topic")
+        self.lag_seconds = self._gauge(
+            "lag_seconds", "Age of the oldest record that is being worked on or waits; 0 where none does", "topic"
+        )
+        self.overload_level = self._gauge(
+            "overload_level",
+            "What has given way to live events that wait: 0 nothing; answers: 1 larger batches, 2 coalesced lists; "
+            "learning: 1 larger steps, 2 a sample",
+            "part",
+        )
+        for part in OVERLOADED:
+            self.overload_level.labels(part).set(0)
 
     def _latency(self) -> None:
         self.event_to_recommendation = Histogram(
@@ -169,18 +182,22 @@ class Metrics:
         self.rejected.labels(reason).inc(n)
 
     def observe_answer(self, seconds: float) -> None:
-        """Count one answer that the broker acknowledged `seconds` after its event's Kafka timestamp."""
+        """Record one answer that the broker acknowledged `seconds` after its event's Kafka timestamp."""
         self.observe_answers([seconds])
 
     def observe_answers(self, seconds: Sequence[float]) -> None:
-        """Count a batch's answers, each with the seconds from its event's Kafka timestamp to the acknowledgement."""
-        self.recommendations.inc(len(seconds))
+        """Record a batch's answers, each with the seconds from its event's Kafka timestamp to the acknowledgement."""
         # The broker's clock may be ahead of this one.
         _observe_all(self.event_to_recommendation, [max(0.0, each) for each in seconds])
 
     def observe_wait(self, seconds: float) -> None:
         """Record how long the oldest event of a batch had stood in Kafka when its work began."""
         self.batch_wait_seconds.observe(max(0.0, seconds))  # the broker's clock may be ahead of this one
+
+    def count_lists(self, n_lists: int, n_coalesced: int) -> None:
+        """Count lists that the broker acknowledged, and the events that they answer beside their triggers."""
+        self.recommendations.inc(n_lists)
+        self.coalesced.inc(n_coalesced)
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Record how long a stage took."""
@@ -190,6 +207,11 @@ class Metrics:
         """Record how many records of a topic are still to be read."""
         self.consumer_lag.labels(topic).set(n_records)
 
+    def observe_lag_seconds(self, topic: TopicRole, seconds: float) -> None:
+        """Record how long the oldest record of a topic has been waiting."""
+        # The broker's clock may be ahead of this one.
+        self.lag_seconds.labels(topic).set(max(0.0, seconds))
+
     def count_expired(self, topic: TopicRole, n_records: int) -> None:
         """Count records below the log's start that this process should have read."""
         self.expired.labels(topic).inc(n_records)
@@ -198,10 +220,11 @@ class Metrics:
         """Count examples that were not learned; learned ones by `observe_step`."""
         self.examples.labels(outcome).inc(n)
 
-    def observe_step(self, report: LearnReport, seconds: float) -> None:
-        """Record one learning step and what it did."""
-        self.examples.labels("learned").inc(report.n_examples)
-        self.learned_examples.inc(report.n_examples)
+    def observe_step(self, report: LearnReport, seconds: float, n_sampled_out: int = 0) -> None:
+        """Record one learning step and what it did; so many of its examples were counted and not learned."""
+        n_learned = report.n_examples - n_sampled_out
+        self.examples.labels("learned").inc(n_learned)
+        self.learned_examples.inc(n_learned)
         self.vocabulary_items.set(report.n_items)
         self.learn_step_seconds.observe(seconds)
         self.observe_stage("learn", seconds)

@@ -29,6 +29,8 @@ def check(examples: Sequence[Example]) -> None:
             _refuse(place, f"sitting must be within the history, 0 to {len(context.history)}", context.sitting)
         if not (isinstance(example.weight, int | float) and math.isfinite(example.weight) and example.weight >= 0):
             _refuse(place, "weight must be a finite number of at least 0", example.weight)
+        if not (math.isfinite(example.importance) and example.importance >= 0):
+            _refuse(place, "importance must be a finite number of at least 0", example.importance)
         for visit in context.history:
             if not (isinstance(visit, tuple) and len(visit) == 3 and isinstance(visit[0], str)):
                 _refuse(place, "a visit must be (item id, behaviour, milliseconds)", visit)
@@ -83,12 +85,13 @@ def read(examples: Sequence[Example], row: Callable[[str], int], inputs: Callabl
         if example.item is None or not (example.role in TARGETS or example.role == "negative"):
             continue
         item, sequence = row(example.item), inputs(example.context)
-        if item < 0 or not sequence or example.weight == 0:
+        weight = example.weight * example.importance
+        if item < 0 or not sequence or weight == 0:
             continue
         into = lessons if example.role in TARGETS else turned_away
         into.sequences.append(sequence)
         into.items.append(item)
-        into.weights.append(float(example.weight))
+        into.weights.append(float(weight))
         into.places.append(place)
     lessons.n_targets = len(lessons.items)
     lessons.sequences += turned_away.sequences

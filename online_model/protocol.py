@@ -43,6 +43,11 @@ class Example:
     """One applied event: what serving saw, and what happened.
 
     `item` is None for events that concern no item (a search). Roles other than interest and strong are no targets.
+
+    Attributes:
+        weight: What it counts for everywhere.
+        importance: Factor of its weight in gradients alone. Where a sample is learned, 1 over the sample's share; 0 for
+            who is not in it: that one is still counted, which costs next to nothing.
     """
 
     context: Context
@@ -50,6 +55,7 @@ class Example:
     role: Role = "interest"
     weight: float = 1.0
     value: float | None = None
+    importance: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

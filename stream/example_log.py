@@ -43,10 +43,11 @@ class Stopped(Exception):
 
 
 class LogRecord(NamedTuple):
-    """One record: its offset, and its bytes."""
+    """One record: its offset, its bytes, and its Kafka timestamp, ms, below 0 for none."""
 
     offset: int
     value: bytes | None
+    timestamp: int = -1
 
 
 class ExampleLog:
@@ -243,7 +244,7 @@ class ExampleLog:
         offset = message.offset()
         assert offset is not None
         self._position = offset + 1
-        return LogRecord(offset, message.value())
+        return LogRecord(offset, message.value(), message.timestamp()[1])
 
     def _failed(self, message: Message) -> bool:
         error = message.error()

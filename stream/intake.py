@@ -79,11 +79,13 @@ class Batch(NamedTuple):
         generation: The group's generation under which all records were fetched.
         records: In the order of their offsets within a partition.
         positions: For each partition, the offset after the last of its records here.
+        more: Further records wait already.
     """
 
     generation: int
     records: list[Record]
     positions: dict[Partition, int]
+    more: bool = False
 
 
 StartOffsets = Callable[[frozenset[Partition]], Awaitable[Mapping[Partition, int]]]
@@ -110,7 +112,7 @@ class Intake:
         check_versions()
         read_any_header_name()
         self.topics = frozenset(settings.topics.events)
-        self.max_batch = settings.intake.max_batch
+        self.max_batch = settings.intake.max_batch  # changed while it runs, see `stream.overload`
         self.start_offsets = start_offsets
         self.assignment: Assignment | None = None
         self._on_assigned = on_assigned
@@ -245,7 +247,8 @@ class _Backlog:
             self._waiting.clear()
             return None
         records, positions = self._waiting.take(n_records, self._expected())
-        return Batch(self._generation, records, positions)
+        more = len(self._waiting) > 0 or not self._queue.empty() or bool(self._intake.behind())
+        return Batch(self._generation, records, positions, more)
 
     async def _next_chunk(self) -> Chunk | None:
         """Return one more chunk; None when the next batch is as good as it gets."""

@@ -21,6 +21,7 @@ from online_model.ledger import Ledger, Source
 from online_model.lessons import TARGETS, check
 from online_model.protocol import Context, Example, ModelDiverged, Recommender, Request, State
 from online_model.serving import ServingModel
+from stream.overload import LearningPressure, is_sampled
 from stream.records import TrainingExample, decode_example
 from stream.settings import Settings
 from stream.state import EMPTY, excluded_items
@@ -53,6 +54,10 @@ class MiniBatch:
         left_out: Source and offset of examples that must not be learned, since they did harm.
         start: Log offset of the first record; None while there is none.
         end: Log offset after the last record; None while there is none.
+        n_sampled_out: How many of the fresh examples are to be counted and not learned: their importance is 0.
+        oldest: Least Kafka timestamp among the records, ms; None where none has one.
+        oldest_live: Likewise among those that count as overload where they wait.
+        is_live: Whether the last example was live.
     """
 
     fresh: list[Example] = field(default_factory=list)
@@ -63,12 +68,41 @@ class MiniBatch:
     left_out: list[tuple[Source, int]] = field(default_factory=list)
     start: int | None = None
     end: int | None = None
+    n_sampled_out: int = 0
+    oldest: int | None = None
+    oldest_live: int | None = None
+    is_live: bool = False
     _keys: set[tuple[Source, int]] = field(default_factory=set)
 
-    def take(self, offset: int, value: bytes | None, ledger: Ledger, *, leave_out: bool = False) -> None:
-        """Take the next record of the log; one that is to be left out only gets its outcome."""
+    @property
+    def n_lessons(self) -> int:
+        """Examples that are to be learned."""
+        return len(self.fresh) - self.n_sampled_out
+
+    def take(
+        self,
+        offset: int,
+        value: bytes | None,
+        ledger: Ledger,
+        pressure: LearningPressure | None = None,
+        timestamp: int = -1,
+        *,
+        leave_out: bool = False,
+    ) -> None:
+        """Take the next record of the log.
+
+        Args:
+            offset: In the log.
+            value: Its bytes.
+            ledger: Knows which examples have an outcome.
+            pressure: Says which share of the live examples is learned; None for all.
+            timestamp: Of the record in Kafka, ms; below 0 for none.
+            leave_out: It did harm, and only gets its outcome.
+        """
         self.start = offset if self.start is None else self.start
         self.end = offset + 1
+        if timestamp >= 0:
+            self.oldest = timestamp if self.oldest is None else min(self.oldest, timestamp)
         try:
             record = decode_example(value or b"")
             if record.offset < 0:
@@ -84,11 +118,26 @@ class MiniBatch:
         if leave_out:
             self.left_out.append(key)
             return
+        self.is_live = not record.backlog
         try:
-            self.fresh.append(to_example(record))
-            self.records.append(record)
+            example = to_example(record)
         except ValueError as error:
             self.malformed.append((record, str(error)))
+            return
+        if pressure is not None and pressure.is_live(timestamp, backlog=record.backlog):
+            self.oldest_live = timestamp if self.oldest_live is None else min(self.oldest_live, timestamp)
+            example = self._sampled(example, key, pressure.share)
+        self.fresh.append(example)
+        self.records.append(record)
+
+    def _sampled(self, example: Example, key: tuple[Source, int], share: float) -> Example:
+        """Return the example as it is to be learned where only a share is."""
+        if share >= 1.0:
+            return example
+        if is_sampled(*key, share):
+            return replace(example, importance=1.0 / share)
+        self.n_sampled_out += 1
+        return replace(example, importance=0.0)
 
 
 class Learning:
@@ -177,7 +226,11 @@ class Learning:
 
     def _record(self, batch: MiniBatch, diverged: Mapping[int, str]) -> None:
         for index, record in enumerate(batch.records):
-            outcome: Literal["learned", "quarantined"] = "quarantined" if index in diverged else "learned"
+            outcome: Literal["learned", "sampled_out", "quarantined"] = "learned"
+            if index in diverged:
+                outcome = "quarantined"
+            elif batch.fresh[index].importance == 0:
+                outcome = "sampled_out"
             self.ledger.add((record.topic, record.partition), record.offset, outcome)
             self.clock.observe(record.time)
         for record, _ in batch.malformed:
@@ -251,7 +304,8 @@ class Learning:
     def _step(self, examples: Sequence[Example]) -> Step:
         started = perf_counter()
         report = self.learner.learn(examples)
-        return Step(report, perf_counter() - started)
+        n_sampled_out = sum(example.importance == 0 for example in examples)
+        return Step(report, perf_counter() - started, n_sampled_out)
 
 
 def to_example(record: TrainingExample) -> Example:

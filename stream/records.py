@@ -24,6 +24,8 @@ MAX_DETAIL_CHARACTERS = 500
 MAX_ATTACHED_BYTES = 32_768
 """Of a key, and of all headers together: more than that is not carried on."""
 MAX_TRACEPARENT_BYTES = 256
+MAX_ALSO_ANSWERS = 100
+"""Events that one list answers beside its trigger: with the longest ids the answer still stays below its limit."""
 MAX_REJECT_BYTES = 900_000
 """A rejected value longer than this is cut, and a header says so: Kafka's default limit for a record is 1 MiB."""
 EARLIEST_TIMESTAMP_MS = 10**11
@@ -117,7 +119,11 @@ class RecommendedItem(Struct, gc=False):
 
 
 class Recommendation(Struct, gc=False):
-    """A list for a user, best first. Where an answer stands twice, the later is the valid one."""
+    """A list for a user, best first. Where an answer stands twice, the later is the valid one.
+
+    Under overload one list may answer several events of its user: `trigger` is the newest, `also_answers` has the
+    others, oldest first.
+    """
 
     recommendation_id: str
     user_id: str
@@ -147,6 +153,8 @@ class TrainingExample(Struct, omit_defaults=True, gc=False):
         late_list: The list was made only after the event's Kafka timestamp.
         attributed: The event says which list it answers (`answers`).
         recommendation_id: Of the list last published; `model_version`, `policy` and `variant` are that list's too.
+        backlog: The event was no live one when it was taken: it had been waiting since before the worker caught up, or
+            it came to Kafka long after it happened. What waits of these is never taken for overload.
     """
 
     topic: str
@@ -178,6 +186,7 @@ class TrainingExample(Struct, omit_defaults=True, gc=False):
     answers: str | None = None
     traceparent: str | None = None
     weight: float = 1.0
+    backlog: bool = False
     v: int = VERSION
 
 
@@ -194,6 +203,13 @@ class CatalogEntry(Struct, omit_defaults=True):
     vectors: dict[str, list[float]] | None = None
     attributes: dict[str, _Scalar] | None = None
     v: int = VERSION
+
+
+def answered(recommendation: Recommendation) -> list[Trigger]:
+    """Return the events that a list answers, oldest first: its trigger is the last; a look-up's has none."""
+    earlier = recommendation.also_answers
+    trigger = recommendation.trigger
+    return [*(() if earlier is msgspec.UNSET else earlier), *(() if trigger is None else (trigger,))]
 
 
 encode_recommendation = msgspec.json.Encoder().encode

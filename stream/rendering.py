@@ -112,7 +112,9 @@ def _recommendation(value: Mapping[str, Any]) -> str:
     items = [item for item in value["items"] if isinstance(item, Mapping)]
     shown = ", ".join(str(item.get("item_id")) for item in items[:MAX_SHOWN_ITEMS])
     more = f" {ELLIPSIS}" if len(items) > MAX_SHOWN_ITEMS else ""
-    return f"{len(items)} items (model {value.get('model_version')}, {value.get('policy')}): {shown}{more}"
+    earlier = value.get("also_answers")
+    events = f", for {len(earlier) + 1} events" if isinstance(earlier, list) and earlier else ""
+    return f"{len(items)} items (model {value.get('model_version')}, {value.get('policy')}{events}): {shown}{more}"
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,9 @@ from stream.behaviors import SEQUENCE_ROLES, Behavior
 from stream.delivery import Output
 from stream.identity import Identity
 from stream.intake import Record
+from stream.overload import Regime
 from stream.records import (
+    MAX_ALSO_ANSWERS,
     MAX_ATTACHED_BYTES,
     MAX_DETAIL_CHARACTERS,
     MAX_REJECT_BYTES,
@@ -78,7 +80,9 @@ class Processed:
         overlay: New states of the touched users.
         outcomes: Events by outcome: accepted, rejected, duplicate, replayed, rekeyed.
         rejected: Rejections by reason.
-        answered_at: For each answer the Kafka timestamp of its event, ms.
+        answered_at: For each event that is answered its Kafka timestamp, ms.
+        n_coalesced: How many of these are answered by the list of a later one.
+        oldest_live: Least Kafka timestamp among the accepted live events, ms; None where there is none.
         n_examples: Training examples among the outputs.
         stage_seconds: Time spent by stage.
     """
@@ -88,21 +92,34 @@ class Processed:
     outcomes: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     answered_at: list[int] = field(default_factory=list)
+    n_coalesced: int = 0
+    oldest_live: int | None = None
     n_examples: int = 0
     stage_seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Step:
-    """An applied event on its way to an example and, where it is answered, to a list."""
+    """An applied event on its way to an example and, where it is answered, to a list.
+
+    `earlier` are events of the same user that this one's list answers too, oldest first.
+    """
 
     record: Record
     event: Event
     applied: Applied
     place: Place
     origin: Origin | None
+    live: bool
     request: Request | None = None
     ranked: Ranked | None = None
+    earlier: list["_Step"] = field(default_factory=list)
+
+    @property
+    def trigger(self) -> Trigger:
+        """The event as its answer names it: where the producer put it."""
+        topic, place, _ = self.origin or Origin(self.record.topic, self.place, self.record.timestamp)
+        return Trigger(topic, place.partition, place.offset, self.event.timestamp, self.event.event_id)
 
 
 def recommended_items(ranked: Ranked) -> list[RecommendedItem]:
@@ -150,7 +167,13 @@ class Scorer:
         self._max_age_ms = None if settings.answer_max_age is None else settings.answer_max_age * 1000
 
     def process(
-        self, records: Iterable[Record], users: UserTable, model: Recommender, model_version: int, *uncommitted: Overlay
+        self,
+        records: Iterable[Record],
+        users: UserTable,
+        model: Recommender,
+        model_version: int,
+        *uncommitted: Overlay,
+        regime: Regime = Regime(),  # noqa: B008  # immutable
     ) -> Processed:
         """Work through a batch; nothing that is passed in changes.
 
@@ -160,15 +183,16 @@ class Scorer:
             model: Makes the lists.
             model_version: Of the weights in `model`.
             *uncommitted: Layers of state above those in `users`, newest first.
+            regime: Which events are live, and whether one list may answer several of them.
         """
         done = Processed()
         started = perf_counter()
-        steps = self._advance(records, users, uncommitted, done)
+        steps = self._advance(records, users, uncommitted, regime, done)
+        done.oldest_live = min((step.record.timestamp for step in steps if step.live), default=None)
+        if regime.coalesce:
+            done.n_coalesced = _coalesce(steps)
         decoded = perf_counter()
-        asked = [step for step in steps if step.request is not None]
-        lists = model.recommend([step.request for step in asked if step.request is not None], self._settings.lists.k)
-        for step, ranked in zip(asked, lists, strict=True):
-            step.ranked = ranked
+        self._rank(steps, model)
         scored = perf_counter()
         self._answer(steps, model_version, done)
         done.stage_seconds = {"decode": decoded - started, "score": scored - decoded, "encode": perf_counter() - scored}
@@ -185,12 +209,27 @@ class Scorer:
         context = context_of(state.visits, now, self._limits.sitting_gap_ms)
         return Request(context, excluded_items(state, context, exclude or self._limits.exclude))
 
+    def _rank(self, steps: Iterable[_Step], model: Recommender) -> None:
+        asked = [(step, step.request) for step in steps if step.request is not None]
+        # A batch that has grown is asked for in parts: the whole catalogue's scores for all of it would take gigabytes.
+        n_at_once = self._settings.intake.max_batch
+        for start in range(0, len(asked), n_at_once):
+            part = asked[start : start + n_at_once]
+            lists = model.recommend([request for _, request in part], self._settings.lists.k)
+            for (step, _), ranked in zip(part, lists, strict=True):
+                step.ranked = ranked
+
     def _advance(
-        self, records: Iterable[Record], users: UserTable, uncommitted: Sequence[Overlay], done: Processed
+        self,
+        records: Iterable[Record],
+        users: UserTable,
+        uncommitted: Sequence[Overlay],
+        regime: Regime,
+        done: Processed,
     ) -> list[_Step]:
         steps: list[_Step] = []
         for record in records:
-            outcome = self._take(record, users, uncommitted, done)
+            outcome = self._take(record, users, uncommitted, regime, done)
             if isinstance(outcome, _Step):
                 done.outcomes["accepted"] += 1
                 steps.append(outcome)
@@ -203,7 +242,12 @@ class Scorer:
         return steps
 
     def _take(
-        self, record: Record, users: UserTable, uncommitted: Sequence[Overlay], done: Processed
+        self,
+        record: Record,
+        users: UserTable,
+        uncommitted: Sequence[Overlay],
+        regime: Regime,
+        done: Processed,
     ) -> _Step | Rejection | str:
         event = self._decode(record.value)
         if isinstance(event, Rejection):
@@ -223,7 +267,7 @@ class Scorer:
         if not isinstance(outcome, Applied):
             return outcome
         done.overlay[event.user_id] = outcome.state
-        step = _Step(record, event, outcome, place, origin)
+        step = _Step(record, event, outcome, place, origin, regime.is_live(record.timestamp, event.timestamp))
         if self._is_answered(event, record):
             context = context_after(outcome, event, self._limits)
             step.request = Request(context, excluded_items(outcome.state, context, self._limits.exclude))
@@ -235,7 +279,11 @@ class Scorer:
         return self._max_age_ms is None or record.timestamp < 0 or self._now_ms() - record.timestamp <= self._max_age_ms
 
     def _answer(self, steps: Iterable[_Step], model_version: int, done: Processed) -> None:
-        """Second pass, in order: each event against the list before it, then its own list."""
+        """Second pass, in order: each event against the list before it, then its own list.
+
+        An event that is answered by a later one's list leaves the list before it in place. What follows it is not
+        scored: nobody was shown a list that knew of it.
+        """
         now = self._now_ms()
         lists: dict[str, Listed] = {}
         for step in steps:
@@ -248,7 +296,7 @@ class Scorer:
             listed = self._listed(step, step.ranked, model_version, now)
             lists[user_id] = listed
             done.outputs.append(self._recommendation(step, step.ranked, listed))
-            done.answered_at.append(step.record.timestamp)
+            done.answered_at += [answered.record.timestamp for answered in (*step.earlier, step)]
         for user_id, last in lists.items():
             done.overlay[user_id] = with_list(done.overlay[user_id], last)
 
@@ -266,7 +314,6 @@ class Scorer:
 
     def _recommendation(self, step: _Step, ranked: Ranked, listed: Listed) -> Output:
         event, record = step.event, step.record
-        topic, place, _ = step.origin or Origin(record.topic, step.place, record.timestamp)
         value = Recommendation(
             recommendation_id=listed.recommendation_id,
             user_id=event.user_id,
@@ -276,8 +323,9 @@ class Scorer:
             variant=listed.variant,
             candidates=ranked.n_candidates,
             items=recommended_items(ranked),
-            trigger=Trigger(topic, place.partition, place.offset, event.timestamp, event.event_id),
+            trigger=step.trigger,
             surface=event.record.surface,
+            also_answers=[earlier.trigger for earlier in step.earlier] or msgspec.UNSET,
         )
         return Output(
             self._settings.topics.recommendations, event.user_id.encode(), encode_recommendation(value), _trace(record)
@@ -316,6 +364,7 @@ class Scorer:
             late_list=listed is not None and 0 <= step.record.timestamp < listed.generated_at,
             answers=source.recommendation_id,
             traceparent=None if (trace := _traceparent(step.record)) is None else trace.decode(errors="replace"),
+            backlog=not step.live,
         )
         return Output(self._settings.training_examples_topic, None, encode_example(example), partition=0)
 
@@ -348,6 +397,21 @@ class Scorer:
             place = [self._identity.tag(record.topic), record.partition, record.offset]
             headers.append((ORIGIN_HEADER, json.dumps([record.topic, *place, record.timestamp]).encode()))
         return Output(record.topic, event.user_id.encode(), record.value, headers, home)
+
+
+def _coalesce(steps: Iterable[_Step]) -> int:
+    """Let the list of a user's last live event answer the earlier ones too; return how many those are."""
+    n_coalesced = 0
+    last: dict[str, _Step] = {}
+    for step in steps:
+        if step.request is None or not step.live:
+            continue
+        before = last.get(step.event.user_id)
+        last[step.event.user_id] = step
+        if before is not None and len(before.earlier) < MAX_ALSO_ANSWERS:
+            step.earlier, before.earlier, before.request = [*before.earlier, before], [], None
+            n_coalesced += 1
+    return n_coalesced
 
 
 _OriginFields = tuple[

@@ -244,6 +244,32 @@ class IntakeSettings(_Group):
     )
 
 
+class OverloadSettings(_Group):
+    """What gives way when live events come faster than they can be answered or learned; a backlog is no overload."""
+
+    grow_after_seconds: float = Field(1.0, gt=0, description="live events wait for longer: batches grow, up to 8 times")
+    batch_deadline_ms: int = Field(500, ge=1, description="a batch grows until it takes as long as this")
+    coalesce_after_seconds: float = Field(
+        5.0, gt=0, description="live events wait for longer: one list answers several of a user's events in a batch"
+    )
+    larger_steps_after_seconds: float = Field(
+        30.0, gt=0, description="live examples wait for longer: steps of up to 8 mini-batches"
+    )
+    sample_after_seconds: float = Field(
+        120.0,
+        gt=0,
+        description="live examples wait for longer: half of them are learned, at twice the lag a quarter ...",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "OverloadSettings":
+        if self.coalesce_after_seconds < self.grow_after_seconds:
+            raise ValueError("coalesce_after_seconds must not be below grow_after_seconds")
+        if self.sample_after_seconds < self.larger_steps_after_seconds:
+            raise ValueError("sample_after_seconds must not be below larger_steps_after_seconds")
+        return self
+
+
 class TrainerSettings(_Group):
     """The one writer of the weights."""
 
@@ -350,6 +376,7 @@ class Settings(BaseSettings):
     sequence: SequenceSettings = SequenceSettings()
     lists: ListSettings = ListSettings()
     intake: IntakeSettings = IntakeSettings()
+    overload: OverloadSettings = OverloadSettings()
     trainer: TrainerSettings = TrainerSettings()
     measure: MeasureSettings = MeasureSettings()
     guard: GuardSettings = GuardSettings()

@@ -20,6 +20,7 @@ from stream.example_log import ExampleLog, Stopped
 from stream.guarding import Guarding, Sentence
 from stream.identity import Identity
 from stream.learning import Learning, MiniBatch, refuse_broken
+from stream.overload import LearningPressure
 from stream.settings import Settings
 from stream.trainer_checkpoints import Cut, load_newest
 from stream.trainer_errors import DIVERGED_EXIT_CODE, RESTART_EXIT_CODE, TrainerError, TrainerRefused
@@ -112,6 +113,8 @@ class _Run:
         self._learn_anew()
         self._log = ExampleLog(settings, instance_id, stop, identity.cluster_id.startswith(MOCK_CLUSTER_PREFIX))
         self._writer = CheckpointWriter(settings)
+        self._lag_seconds = 0.0
+        self._is_live = False
         self._batch = MiniBatch()
         self._batch_since = 0.0
         self._position: int | None = None
@@ -122,6 +125,8 @@ class _Run:
         """Begin a lineage: whoever serves takes everything of it, and nothing of what was."""
         self._learning = Learning(self._settings, str(ULID()))
         self._guarding = Guarding(self._settings, self._identity, self._learning)
+        # What is read again after a return is a backlog, however lately it was logged.
+        self._pressure = LearningPressure(self._settings.overload, self._settings.model.batch_size)
         self._told_version = -1
         self._told_position: int | None = None
         self._logged: tuple[int, int] | None = None
@@ -159,6 +164,7 @@ class _Run:
             raise TrainerRefused(f"the checkpoint {found.path} cannot be used: {error}") from error
         self._guarding.resume()
         self._position, self._writer.written_at = found.cut.position, found.cut.saved_at
+        self._pressure.resume(found.cut.live_since, self._clock() - found.cut.saved_at)
         self._counts = self._learning.ledger.counts
         return found.path.name
 
@@ -181,13 +187,14 @@ class _Run:
                 examples=self._counts,
                 measure=self._learning.measure.totals(),
                 n_returns=self._learning.guard.n_returns,
+                live_since=self._pressure.live_since,
             )
         )
         self._told_at = 0.0
         self._tell()
 
     def _read(self) -> None:
-        wanted = self._settings.model.batch_size - len(self._batch.fresh)
+        wanted = max(1, self._pressure.step_size - self._batch.n_lessons)
         timeout = IDLE_SECONDS
         if self._batch.end is not None and self._settings.trainer.by == "time":
             timeout = min(timeout, max(0.0, self._batch_since + self._interval - monotonic()))
@@ -196,14 +203,38 @@ class _Run:
             self._batch_since = monotonic()
         for record in records:
             leave_out = self._learning.guard.leaves_out(record.offset)
-            self._batch.take(record.offset, record.value, self._learning.ledger, leave_out=leave_out)
+            self._batch.take(
+                record.offset,
+                record.value,
+                self._learning.ledger,
+                self._pressure,
+                record.timestamp,
+                leave_out=leave_out,
+            )
+        self._press()
+
+    def _press(self) -> None:
+        """Take notice of how long examples wait, and let the next ones be as that demands."""
+        now, batch = self._clock(), self._batch
+        more = self._log.position < self._log.end
+        if batch.oldest is not None:
+            self._lag_seconds = max(0.0, now - batch.oldest / 1000)
+        elif not more:
+            self._lag_seconds = 0.0
+        if self._settings.trainer.by == "count":  # bit for bit the same, however long it takes
+            return
+        if not more:
+            self._pressure.caught_up(int(now * 1000))
+        oldest = batch.oldest_live if more else None
+        if oldest is not None or not more:
+            self._pressure.observe(0.0 if oldest is None else now - oldest / 1000)
 
     @property
     def _interval(self) -> float:
         return self._settings.trainer.batch_interval_ms / 1000
 
     def _due(self) -> bool:
-        if len(self._batch.fresh) >= self._settings.model.batch_size:
+        if self._batch.n_lessons >= self._pressure.step_size:
             return True
         if self._settings.trainer.by == "count":  # what holds no example can be passed over between two mini-batches
             return not self._batch.fresh and self._batch.end is not None
@@ -213,6 +244,7 @@ class _Run:
         batch, self._batch = self._batch, MiniBatch()
         self._steps += self._learning.learn(batch)
         self._position = batch.end
+        self._is_live = batch.is_live
         logged = [record.logged_at for record in batch.records if record.logged_at >= 0]
         if logged:
             known = self._logged or (logged[0], logged[0])
@@ -256,6 +288,8 @@ class _Run:
                 n_returns=learning.guard.n_returns,
                 on_trial=learning.guard.trial is not None,
                 guard_exhausted=learning.guard.exhausted,
+                lag_seconds=self._lag_seconds,
+                overload=self._pressure.level,
             )
         )
         self._steps, self._counts = [], counts
@@ -280,6 +314,7 @@ class _Run:
             app_id=self._settings.app_id,
             instance=self._instance_id,
             n_returns=self._learning.guard.n_returns,
+            live_since=self._pressure.live_since if self._is_live else None,
         )
         self._write(states, cut)
 
@@ -323,7 +358,7 @@ class _Run:
         """
         if self._writer.busy:
             return False
-        cut = msgspec.structs.replace(sentence.cut, saved_at=self._clock(), instance=self._instance_id)
+        cut = msgspec.structs.replace(sentence.cut, saved_at=self._clock(), instance=self._instance_id, live_since=None)
         self._write(sentence.states, cut)
         path = self._writer.collect(RETURN_SECONDS)
         if path is None:

@@ -32,6 +32,7 @@ class Cut(Struct, frozen=True):
         app_id: Of the application.
         instance: Of the worker.
         n_returns: Returns to an earlier checkpoint that lie behind it.
+        live_since: What Kafka received from then on was live, ms; None while a backlog was being worked off.
     """
 
     position: int | None
@@ -43,6 +44,7 @@ class Cut(Struct, frozen=True):
     app_id: str
     instance: str
     n_returns: int = 0
+    live_since: int | None = None
 
     def metadata(self) -> dict[str, object]:
         """Return it as JSON values."""

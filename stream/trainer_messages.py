@@ -19,10 +19,12 @@ class Step:
     Attributes:
         report: What it did.
         seconds: What it took.
+        n_sampled_out: Examples that were counted and not learned.
     """
 
     report: LearnReport
     seconds: float
+    n_sampled_out: int = 0
 
 
 class Started(Struct, frozen=True, tag=True):
@@ -37,6 +39,8 @@ class Started(Struct, frozen=True, tag=True):
         examples: Totals by outcome, those of earlier runs included.
         measure: Totals of the live measure, those of earlier runs included.
         n_returns: Returns to an earlier checkpoint so far.
+        live_since: What Kafka received from then on was live to an earlier run that ended just now, ms; None where
+            there was none.
     """
 
     lineage: str
@@ -47,6 +51,7 @@ class Started(Struct, frozen=True, tag=True):
     examples: dict[str, int]
     measure: MeasureTotals
     n_returns: int = 0
+    live_since: int | None = None
 
 
 class Updated(Struct, frozen=True, tag=True):
@@ -88,6 +93,8 @@ class Facts(Struct, frozen=True, tag=True):
         n_returns: Returns to an earlier checkpoint so far.
         on_trial: An earlier checkpoint answers the same events, to tell whether learning has done harm.
         guard_exhausted: There were so many returns of late that there will be no other one for now.
+        lag_seconds: How long the oldest example that is not learned has been in the log.
+        overload: What has given way to live examples that wait: 0 nothing, 1 larger steps, 2 a sample.
     """
 
     steps: list[Step]
@@ -107,6 +114,8 @@ class Facts(Struct, frozen=True, tag=True):
     n_returns: int = 0
     on_trial: bool = False
     guard_exhausted: bool = False
+    lag_seconds: float = 0.0
+    overload: int = 0
 
     @property
     def lag(self) -> int:

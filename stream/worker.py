@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from monitoring.metrics import CONTENT_TYPE, Metrics
 from stream import notify
@@ -23,6 +23,7 @@ from stream.intake import CATCHING_UP_MS, Assignment, Batch, Intake, Partition
 from stream.lag import LagReader
 from stream.loading import Loader
 from stream.lookups import Lookups
+from stream.overload import AnswerPressure
 from stream.owners import Owners
 from stream.pipeline import Hooks, Pipeline, Threads
 from stream.pseudonyms import load_key, pseudonymizer
@@ -47,9 +48,20 @@ BEAT_SECONDS = 0.5
 LAST_WORD_SECONDS = 2.0
 RECOVERING_SECONDS = 10.0
 """A recovery that has read something so lately is under way, however long the changelog is."""
+QUIET_MS = 5_000
+"""A worker that has taken nothing for so long has nothing that it could take."""
 EXIT_CRASHED = 1
 
 _Result = TypeVar("_Result")
+
+
+class _Taken(NamedTuple):
+    """The batch in work: when it was taken, the least Kafka timestamp in it, ms; its events; whether more waited."""
+
+    at_ms: int
+    oldest_ms: int
+    n_events: int
+    more: bool
 
 
 class TrainerEnded(RuntimeError):
@@ -130,6 +142,9 @@ class Worker:
         self._learning_lag = 0
         self._learned_at = monotonic()
         self._learned_to = -1
+        self._pressure = AnswerPressure(settings.overload, settings.intake.max_batch)
+        self._taken = _Taken(now_ms(), now_ms(), 0, False)
+        self._is_backlog = True
         self._totals: dict[str, int] = {}
         self._beat = monotonic()
         self._tasks: list[asyncio.Task[None]] = []
@@ -218,11 +233,34 @@ class Worker:
 
     def _process(self, batch: Batch, users: UserTable) -> Processed:
         self.metrics.observe_wait((now_ms() - min(record.timestamp for record in batch.records)) / 1000)
-        return self._scorer.process(batch.records, users, self._serving.model, self._serving.model.version)
+        model = self._serving.model
+        return self._scorer.process(batch.records, users, model, model.version, regime=self._pressure.regime)
 
     def _published(self, processed: Processed, seconds: float) -> None:
         self._learning_lag += processed.n_examples  # until the trainer says how far it is
         report_published(self.metrics, processed, seconds, now_ms())
+        taken, oldest = self._taken, processed.oldest_live
+        self._is_backlog = oldest is None
+        # Where nothing is left waiting nothing is too much, whatever the clocks of broker and worker say. A batch of
+        # nothing but rejects says nothing of those who wait behind it.
+        lag_ms = taken.at_ms - oldest if oldest is not None and taken.more else 0
+        if processed.n_examples or not taken.more:
+            self._press(taken.n_events, (now_ms() - taken.at_ms) / 1000, lag_ms / 1000)
+        self.metrics.observe_lag_seconds("user-events", (now_ms() - taken.oldest_ms) / 1000)
+
+    def _press(self, n_events: int, seconds: float, lag_seconds: float) -> None:
+        """Let the next batches be as the lag of the last one demands."""
+        self._pressure.observe(n_events, seconds, lag_seconds)
+        self._intake.max_batch = self._pressure.batch_limit
+        self.metrics.overload_level.labels("answers").set(self._pressure.level)
+
+    def _look_at_lag(self) -> None:
+        """Report what is on its way and grows older; where nothing is, and nothing waits, nothing lags."""
+        if self._pipeline.busy:
+            self.metrics.observe_lag_seconds("user-events", (now_ms() - self._taken.oldest_ms) / 1000)
+        elif not self._taken.more or now_ms() - self._taken.at_ms > QUIET_MS:
+            self._press(0, 0.0, 0.0)
+            self.metrics.observe_lag_seconds("user-events", 0.0)
 
     def _committed(self, n_events: int, n_evicted: int, seconds: float) -> None:
         self.metrics.observe_stage("transaction", seconds)
@@ -282,21 +320,27 @@ class Worker:
     async def _throttle(self, batch: Batch) -> None:
         """Let a trainer that is far behind catch up, while the answers are late anyway.
 
-        A backlog would else be scored with weights that know nothing of it. In a live stream nobody waits.
+        A backlog would else be scored with weights that know nothing of it. In a live stream nobody waits: where it is
+        too much, answers come first, and learning lags.
         """
         deadline = monotonic() + THROTTLE_SECONDS
         while (
-            self._learning_lag > self.settings.intake.max_learning_lag
+            self._is_backlog
+            and self._learning_lag > self.settings.intake.max_learning_lag
             and now_ms() - batch.records[-1].timestamp > CATCHING_UP_MS
             and monotonic() < deadline
         ):
             await asyncio.sleep(0.01)
+        at = now_ms()
+        stamped = [record.timestamp for record in batch.records if record.timestamp >= 0]
+        self._taken = _Taken(at, min(stamped, default=at), len(batch.records), batch.more)
 
     def _heard(self, message: Message) -> None:
         """Take what the trainer says; called in the link's thread."""
         match message:
             case Started():
                 self._totals.setdefault("returns", message.n_returns)  # those of earlier processes
+                self._pressure.live_since = message.live_since
                 report_start(self.metrics, message)
             case Updated():
                 done = self._threads.compute.submit(self._serving.apply, message.payload, message.oldest_logged_at)
@@ -343,6 +387,7 @@ class Worker:
     async def _beat_forever(self) -> None:
         while True:
             self._beat = monotonic()
+            self._look_at_lag()
             await asyncio.sleep(BEAT_SECONDS)
 
     def _vitals(self) -> Vitals:
@@ -381,6 +426,8 @@ class Worker:
         lag = self._lag.lag(positions)
         if lag is not None:
             self.metrics.observe_lag("user-events", lag)
+            if positions and lag <= self.settings.intake.max_batch and self._pressure.caught_up(now_ms()):
+                logger.info("caught up: what arrives from now on is live")
         return lag
 
     def _health(self) -> dict[str, object]:

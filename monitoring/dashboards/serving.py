@@ -6,7 +6,7 @@ the rejected topic; a batch that was not committed is read again.
 """
 
 from monitoring.dashboards.panels import AGREEMENT, Panel, Query, graph, number
-from monitoring.dashboards.promql import advantage, grown, quantile, rate, series
+from monitoring.dashboards.promql import advantage, grown, quantile, rate, series, share
 
 _LATENCY = "event_to_recommendation"
 
@@ -63,10 +63,12 @@ def traffic() -> list[Panel]:
         ),
         graph(
             "Answers",
-            "Recommendations acknowledged by the broker; fewer than accepted events where roles are not answered.",
+            "Lists acknowledged by the broker, and events that the list of a later one answers too (under overload); "
+            "fewer than accepted events where roles are not answered.",
             "eps",
             [
-                Query(rate("recommendations_total"), "answers"),
+                Query(rate("recommendations_total"), "lists"),
+                Query(rate("coalesced_total"), "coalesced"),
                 Query(rate("events_total", outcome="accepted"), "accepted"),
             ],
         ),
@@ -82,6 +84,38 @@ def traffic() -> list[Panel]:
             "How far the readers are behind the end of their topics.",
             "short",
             [Query(f"sum by (topic) ({series('consumer_lag')})", "{{topic}}")],
+        ),
+        graph(
+            "Lag",
+            "Age of the oldest record that is being worked on or waits. Below a second in a healthy live stream, "
+            "perhaps months where a backlog is worked off.",
+            "s",
+            [Query(f"max by (topic) ({series('lag_seconds')})", "{{topic}}")],
+        ),
+        graph(
+            "Overload level",
+            "What has given way to live events that wait. Answers: 1 larger batches, 2 one list for several events of "
+            "a user. Learning: 1 larger steps, 2 a sample of the examples. A backlog does not count.",
+            "none",
+            [Query(f"max by (part) ({series('overload_level')})", "{{part}}")],
+        ),
+        number(
+            "Answered within half a second",
+            "Service level: share of the events answered over the time shown whose answer was delivered within half a "
+            "second of their Kafka timestamp. A backlog that was worked off counts too.",
+            [
+                Query(
+                    share(
+                        rate(f"{_LATENCY}_seconds_bucket", window="$__range", le="0.5"),
+                        rate(f"{_LATENCY}_seconds_count", window="$__range"),
+                    ),
+                    "of all answers",
+                )
+            ],
+            unit="percentunit",
+            steps=[("red", None), ("orange", 0.95), ("green", 0.99)],
+            decimals=2,
+            no_value="nothing answered yet",
         ),
         graph(
             "Expired before they were read",

@@ -14,7 +14,7 @@ from stream.benchmarks.histograms import between, stages
 from stream.benchmarks.record import Measured, Rows, repeated
 from stream.benchmarks.rig import Rig, rig
 from stream.errors import StartupError
-from stream.records import decode_recommendation
+from stream.records import answered, decode_recommendation
 from stream.settings import Settings
 
 RATES = (200.0, 500.0, 1000.0, 2000.0)
@@ -151,9 +151,10 @@ class _Watch:
                 place = message.partition() or 0, message.offset() or 0
                 if message.topic() == self._events:
                     self._logged[place] = message.timestamp()[1]
-                elif (trigger := decode_recommendation(message.value() or b"").trigger) is not None:
-                    answered = message.timestamp()[1], now
-                    self._answered.setdefault((trigger.partition, trigger.offset), answered)
+                else:
+                    seen = message.timestamp()[1], now
+                    for event in answered(decode_recommendation(message.value() or b"")):
+                        self._answered.setdefault((event.partition, event.offset), seen)
         return time.time() * 1000
 
     def n_events(self, since: float, until: float) -> int:

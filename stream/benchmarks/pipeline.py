@@ -17,7 +17,7 @@ from typing import Any
 from online_model.evaluation.metrics import DEPTH
 from stream.benchmarks.record import Measured, Rows, repeated
 from stream.benchmarks.rig import Metrics, Rig, rig, synthetic_file
-from stream.records import TrainingExample, decode_example, decode_recommendation
+from stream.records import TrainingExample, answered, decode_example, decode_recommendation
 from stream.settings import Settings
 from stream.topics.reading import TopicReader, as_bytes
 
@@ -196,12 +196,12 @@ def _rates(metrics: Metrics, earlier: Metrics) -> dict[str, float]:
 
 
 def _n_answered(at: Rig) -> int:
-    """Count distinct triggers on the recommendations topic."""
+    """Count the distinct events that the lists on the recommendations topic answer."""
     answers = (
         decode_recommendation(as_bytes(message.value()) or b"")
         for message in at.read(at.settings.topics.recommendations)
     )
-    return len({answer.recommendation_id for answer in answers})
+    return len({(event.topic, event.partition, event.offset) for answer in answers for event in answered(answer)})
 
 
 def _in_process(file: Path, n_events: int) -> dict[str, Any]:

@@ -290,6 +290,24 @@ def guard(
         _print(f"guard, poison {result.poison}", list(asdict(result).items())[1:])
 
 
+@app.command()
+def overload(
+    context: typer.Context,
+    times: Annotated[float, typer.Option(min=1, help="the measured capacity, so many times")] = 10,
+    seconds: Annotated[float, typer.Option(min=5, help="how long it lasts")] = 60,
+    json_path: JsonPath = None,
+) -> None:
+    """What gives way at ten times the capacity for a minute, and how long until all is as before."""
+    settings: Settings = context.obj
+    from stream.benchmarks import overload as benchmark
+    from stream.benchmarks.rig import write_json
+
+    _need_psutil()
+    facts = asdict(benchmark.run(settings, times, seconds))
+    write_json(json_path, {**_machine(), **facts})
+    _print("overload", list(facts.items()))
+
+
 @app.command("all")
 def all_(context: typer.Context) -> None:
     """Run every benchmark of a worker with its defaults."""

@@ -38,7 +38,7 @@ def read_exposition(text: str, at: float) -> Readings:
     return Readings(
         at=at,
         events=events,
-        answers=plain.get("recommendations_total", 0.0),
+        answers=plain.get("recommendations_total", 0.0) + plain.get("coalesced_total", 0.0),
         latency=histograms["event_to_recommendation"],
         freshness=histograms["freshness"],
         scored=arms["scored"],

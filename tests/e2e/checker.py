@@ -197,6 +197,7 @@ class Report:
     duplicate_lists: int
     duplicate_examples: int
     counts: dict
+    coalesced: int = 0  # events that the list of a later one of their user answers
 
 
 def check(application):
@@ -208,28 +209,32 @@ def check(application):
     tag = preflight(settings).identity.tag(settings.topics.events[0])
     expected = expect(read(application.bootstrap, settings.topics.events[0]), n_partitions, tag)
     assert application.lag() == 0, "events that are not committed"
-    duplicate_lists = _check_lists(application, expected)
+    duplicate_lists, coalesced = _check_lists(application, expected)
     _check_rejected(application, expected)
     assert set(expected.copies) == expected.of("rekeyed"), "events that stood elsewhere, and copies of them at home"
     states = _check_states(application, expected, tag)
     examples = _check_examples(application, expected, tag)
     counts = _check_learned(application, examples)
-    return Report(expected, states, duplicate_lists, len(examples) - len(set(examples)), counts)
+    return Report(expected, states, duplicate_lists, len(examples) - len(set(examples)), counts, coalesced)
 
 
 def _check_lists(application, expected):
     events_topic = application.settings.topics.events[0]
-    answered = Counter()
+    answered, coalesced = Counter(), set()
     for record in read(application.bootstrap, application.settings.topics.recommendations):
         answer = decode_recommendation(record.value())
         assert record.key() == answer.user_id.encode()
-        assert answer.trigger.topic == events_topic
-        place = answer.trigger.partition, answer.trigger.offset
-        assert expected.answers.get(place) == answer.user_id, f"a list for nobody's event: {answer}"
-        answered[place] += 1
+        triggers = [*(answer.also_answers or ()), answer.trigger]
+        places = [(trigger.partition, trigger.offset) for trigger in triggers]
+        assert {trigger.topic for trigger in triggers} == {events_topic}
+        assert len(set(places)) == len(places)
+        for place in places:
+            assert expected.answers.get(place) == answer.user_id, f"a list for nobody's event: {answer}"
+        answered.update(places)
+        coalesced.update(places[:-1])
     missing = set(expected.answers) - set(answered)
     assert not missing, f"{len(missing)} events without a list: {sorted(missing)[:5]}"
-    return answered.total() - len(answered)
+    return answered.total() - len(answered), len(coalesced)
 
 
 def _check_rejected(application, expected):

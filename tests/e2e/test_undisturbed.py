@@ -19,3 +19,4 @@ def test_every_event_is_answered_remembered_and_learned_once(application):
     assert outcomes["duplicate"] > 30
     assert outcomes["rejected"] > 5
     assert report.duplicate_lists == report.duplicate_examples == 0
+    assert report.coalesced == report.counts["sampled_out"] == 0

@@ -51,6 +51,8 @@ class Worker:
             metrics.observe_stage(stage, 0.004)
         for n in range(100):
             metrics.observe_answer(0.005 + n * 0.0002)
+        metrics.count_lists(95, 5)
+        metrics.observe_lag_seconds("user-events", 0.004)
         self._measure()
 
     def _measure(self) -> None:

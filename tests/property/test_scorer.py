@@ -17,7 +17,8 @@ from online_model.serving import ServingModel
 from stream.behaviors import behavior_table
 from stream.delivery import MAX_MESSAGE_BYTES, Output
 from stream.identity import Identity
-from stream.records import REJECTION_REASONS, decode_example, decode_recommendation
+from stream.overload import HISTORY_MS, Regime
+from stream.records import MAX_ALSO_ANSWERS, REJECTION_REASONS, answered, decode_example, decode_recommendation
 from stream.reporting import report_published
 from stream.scorer import Processed, Scorer
 from stream.settings import Settings
@@ -34,6 +35,10 @@ SCORER = Scorer(
     lambda user: f"pseudonym of {user}",
     lambda: NOW,
 )
+
+
+CALM = Regime(live_since=NOW - 60_000)
+OVERLOADED = Regime(live_since=NOW - 60_000, coalesce=True)
 
 
 def model() -> ServingModel:
@@ -60,9 +65,9 @@ def event(user: object = "u", item: object = "i1", time: object = NOW - 1000, **
     return json.dumps({"user_id": user, "item_id": item, "behavior": "view", "timestamp": time, **more}).encode()
 
 
-def process(records: list[Record], users: UserTable | None = None) -> Processed:
+def process(records: list[Record], users: UserTable | None = None, regime: Regime = CALM) -> Processed:
     table = UserTable(N_PARTITIONS, 1000) if users is None else users
-    return SCORER.process(records, table, MODEL, MODEL.version)
+    return SCORER.process(records, table, MODEL, MODEL.version, regime=regime)
 
 
 def to(outputs: list[Output], topic: str) -> list[Output]:
@@ -248,3 +253,108 @@ def test_an_old_event_is_learned_and_not_answered() -> None:
     examples = [decode_example(output.value or b"") for output in to(done.outputs, SETTINGS.training_examples_topic)]
     assert len(to(done.outputs, "recommendations")) == 1
     assert [example.unscored for example in examples] == ["first", "no_list"]
+
+
+people = st.sampled_from([f"u{n}" for n in range(4)])
+deeds = st.tuples(
+    people,
+    st.sampled_from(["view", "view", "cart", "dislike", "search"]),
+    st.sampled_from(["i1", "i2", "i3", "i4"]),
+    st.integers(-5_000, 0),
+    st.booleans(),
+)
+
+
+def stream(steps: list[Any]) -> list[Record]:
+    """Live events, and now and then one that happened long before it came."""
+    found = []
+    for offset, (user, behavior, item, time, is_history) in enumerate(steps):
+        at = NOW + time - (HISTORY_MS + 1 if is_history else 0)
+        value = event(user, item, at, behavior=behavior, query="q")
+        found.append(Record(value, home_partition(user, N_PARTITIONS), offset))
+    return found
+
+
+def lists_of(done: Processed) -> list[Any]:
+    return [decode_recommendation(output.value or b"") for output in to(done.outputs, "recommendations")]
+
+
+def examples_of(done: Processed) -> list[Any]:
+    return [decode_example(output.value or b"") for output in to(done.outputs, SETTINGS.training_examples_topic)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(deeds, max_size=14))
+def test_coalesced_or_not_every_event_is_applied_answered_and_an_example(steps: list[Any]) -> None:
+    """Seen to turn red where an event's own earlier ones are dropped when it is coalesced itself."""
+    batch = stream(steps)
+    calm, done = process(batch), process(batch, regime=OVERLOADED)
+    assert calm.n_coalesced == 0
+    assert all(len(answered(answer)) == 1 for answer in lists_of(calm))
+    assert done.outcomes == calm.outcomes
+    wanted = sorted(answer.trigger.offset for answer in lists_of(calm))
+    places = [trigger.offset for answer in lists_of(done) for trigger in answered(answer)]
+    assert sorted(places) == wanted
+    assert len(lists_of(done)) + done.n_coalesced == len(wanted) == len(done.answered_at)
+    for answer in lists_of(done):
+        offsets = [trigger.offset for trigger in answered(answer)]
+        assert offsets == sorted(offsets)
+        assert {json.loads(batch[offset].value or b"")["user_id"] for offset in offsets} == {answer.user_id}
+        assert len(offsets) == 1 or not any(steps[offset][4] for offset in offsets), "history is answered one by one"
+    plain, given_way = examples_of(calm), examples_of(done)
+    learned_from = ("offset", "item", "behavior", "time", "history", "sitting", "weight", "backlog")
+    assert [[getattr(e, name) for name in learned_from] for e in given_way] == [
+        [getattr(e, name) for name in learned_from] for e in plain
+    ]
+    for user_id, state in calm.overlay.items():
+        other = done.overlay[user_id]
+        assert (other.visits, other.negatives, other.applied) == (state.visits, state.negatives, state.applied)
+        assert (other.listed and other.listed.recommendation_id) == (state.listed and state.listed.recommendation_id)
+
+
+def test_who_follows_a_coalesced_event_is_not_scored_for_nobody_made_a_list_in_between() -> None:
+    home = home_partition("u", N_PARTITIONS)
+    first = process([Record(event(item="i1", time=NOW - 4000), home, 0)], regime=CALM)
+    users = UserTable(N_PARTITIONS, 1000)
+    users.push(first.overlay)
+    batch = [Record(event(item=f"i{n + 2}", time=NOW - 3000 + n), home, n + 1) for n in range(3)]
+    done = process(batch, users, OVERLOADED)
+    (answer,) = lists_of(done)
+    assert [trigger.offset for trigger in answer.also_answers] == [1, 2]
+    assert answer.trigger.offset == 3
+    examples = examples_of(done)
+    assert [example.unscored for example in examples] == [None, "no_list", "no_list"]
+    assert {example.recommendation_id for example in examples} == {lists_of(first)[0].recommendation_id}
+    users.push(done.overlay)
+    after = process([Record(event(item="i9", time=NOW - 100), home, 4)], users, OVERLOADED)
+    assert examples_of(after)[0].scored
+    assert examples_of(after)[0].recommendation_id == answer.recommendation_id
+
+
+def test_one_list_answers_no_more_events_than_fit_into_a_record() -> None:
+    home = home_partition("u", N_PARTITIONS)
+    # The longest ids there are, in the characters that JSON makes the most of.
+    batch = [
+        Record(event(item=f"i{n % 9}", event_id=f"{n:04}".ljust(256, "\x01")), home, n)
+        for n in range(2 * MAX_ALSO_ANSWERS)
+    ]
+    done = process(batch, regime=OVERLOADED)
+    assert [len(answered(answer)) for answer in lists_of(done)] == [MAX_ALSO_ANSWERS + 1, MAX_ALSO_ANSWERS - 1]
+    assert max(len(output.value or b"") for output in done.outputs) < 500_000
+
+
+def test_what_came_before_the_worker_caught_up_is_a_backlog_and_says_so() -> None:
+    home = home_partition("u", N_PARTITIONS)
+    batch = [
+        Record(event(item="i1", time=NOW - 90_000), home, 0, timestamp=NOW - 90_000),
+        Record(event(item="i2", time=NOW - 80_000), home, 1, timestamp=NOW - 80_000),
+        Record(event(item="i3", time=NOW - 2_000), home, 2, timestamp=NOW - 1_500),
+        Record(event(item="i4", time=NOW - 1_000), home, 3, timestamp=NOW - 1_000),
+    ]
+    done = process(batch, regime=OVERLOADED)
+    assert [len(answered(answer)) for answer in lists_of(done)] == [1, 1, 2]
+    assert [example.backlog for example in examples_of(done)] == [True, True, False, False]
+    assert done.oldest_live == NOW - 1_500
+    at_first = process(batch, regime=Regime(None, coalesce=True))
+    assert at_first.n_coalesced == 0
+    assert at_first.oldest_live is None

@@ -23,6 +23,7 @@ PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 def exposed() -> set[str]:
     metrics = Metrics(CollectorRegistry())
     metrics.observe_lag("user-events", 0)
+    metrics.observe_lag_seconds("user-events", 0)
     families = text_string_to_metric_families(metrics.exposition().decode())
     return {sample.name for family in families for sample in family.samples}
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitoring.labels import OUTCOMES, REJECT_REASONS, STAGES
+from monitoring.labels import OUTCOMES, OVERLOADED, REJECT_REASONS, STAGES
 from monitoring.measure import LABELS, cells
 from monitoring.metrics import Metrics
 from online_model.evaluation.tally import Tally
@@ -18,6 +18,7 @@ PROMISED = {
     "millstream_events_total": {"outcome"},
     "millstream_rejected_events_total": {"reason"},
     "millstream_recommendations_total": set(),
+    "millstream_coalesced_total": set(),
     "millstream_event_to_recommendation_seconds_bucket": {"le"},
     "millstream_batch_wait_seconds_bucket": {"le"},
     "millstream_stage_seconds_bucket": {"stage", "le"},
@@ -44,6 +45,8 @@ PROMISED = {
     "millstream_freshness_seconds_bucket": {"le"},
     "millstream_model_version": set(),
     "millstream_consumer_lag": {"topic"},
+    "millstream_lag_seconds": {"topic"},
+    "millstream_overload_level": {"part"},
     "millstream_vocabulary_items": set(),
     "millstream_users": set(),
     "millstream_checkpoint_age_seconds": set(),
@@ -80,6 +83,7 @@ def families(metrics: Metrics) -> list[Metric]:
 
 def test_every_promised_metric_is_exposed_with_its_labels(metrics: Metrics) -> None:
     metrics.observe_lag("user-events", 0)  # a gauge that is unknown is absent
+    metrics.observe_lag_seconds("user-events", 0)
     samples = [sample for family in families(metrics) for sample in family.samples]
     labels = {sample.name: set(sample.labels) for sample in samples}
     assert {name: labels.get(name) for name in PROMISED} == PROMISED
@@ -137,7 +141,7 @@ def test_a_rejected_event_counts_under_outcome_and_reason(metrics: Metrics) -> N
 
 def test_an_answer_before_its_event_by_the_brokers_clock_took_no_time(metrics: Metrics) -> None:
     metrics.observe_answer(-0.003)
-    assert value(metrics, "millstream_recommendations_total") == 1
+    assert value(metrics, "millstream_event_to_recommendation_seconds_count") == 1
     assert value(metrics, "millstream_event_to_recommendation_seconds_sum") == 0
 
 
@@ -147,7 +151,6 @@ def test_many_answers_at_once_are_what_they_are_one_by_one(metrics: Metrics) -> 
     single = Metrics(CollectorRegistry())
     for wait in waits:
         single.event_to_recommendation.observe(wait)
-    single.recommendations.inc(len(waits))
     metrics.observe_answers(waits)
     told = [
         [line for line in each.exposition().decode().splitlines() if "recommendation" in line and "created" not in line]
@@ -155,6 +158,25 @@ def test_many_answers_at_once_are_what_they_are_one_by_one(metrics: Metrics) -> 
     ]
     assert told[0] == told[1]
     metrics.observe_answers([])
+
+
+def test_lists_and_the_events_that_they_answer_besides_are_counted_apart(metrics: Metrics) -> None:
+    metrics.count_lists(3, 2)
+    assert value(metrics, "millstream_recommendations_total") == 3
+    assert value(metrics, "millstream_coalesced_total") == 2
+
+
+def test_a_lag_is_never_below_nothing_and_a_calm_start_says_so(metrics: Metrics) -> None:
+    metrics.observe_lag_seconds("user-events", -0.2)
+    assert value(metrics, "millstream_lag_seconds", topic="user-events") == 0
+    for part in OVERLOADED:
+        assert value(metrics, "millstream_overload_level", part=part) == 0
+
+
+def test_who_was_only_counted_was_not_learned(metrics: Metrics) -> None:
+    metrics.observe_step(LearnReport(n_examples=64, n_targets=16, loss=5.5, n_new_items=0, n_items=9), 0.02, 48)
+    assert value(metrics, "millstream_examples_total", outcome="learned") == 16
+    assert value(metrics, "millstream_learned_examples_total") == 16
 
 
 def test_a_learning_step_is_reported_on_all_its_metrics(metrics: Metrics) -> None:

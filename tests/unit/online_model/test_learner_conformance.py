@@ -95,6 +95,7 @@ def test_same_batches_same_learner(make, batches):
         Example(Context(), "a", "hover"),  # type: ignore[arg-type]
         Example(Context(), "a", weight=float("nan")),
         Example(Context(), "a", weight=-1.0),
+        Example(Context(), "a", importance=-1.0),
         Example(Context((), 1), "a"),
         Example(Context((("a", "view"),), 0), "b"),  # type: ignore[arg-type]
     ],

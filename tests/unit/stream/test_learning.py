@@ -5,8 +5,9 @@ import torch
 
 from online_model.protocol import ModelDiverged
 from stream.learning import Learning, MiniBatch, to_example
+from stream.overload import LearningPressure, is_sampled
 from stream.records import TrainingExample, encode_example
-from stream.settings import Settings
+from stream.settings import OverloadSettings, Settings
 
 SETTINGS = Settings(
     model={"hidden": 8, "negatives": 16, "device": "cpu"},
@@ -70,6 +71,71 @@ def test_a_source_that_can_be_none_is_quarantined_without_being_known():
     assert batch.undecodable == [(0, "expected a source offset of at least 0, got -1")]
     learning.learn(batch)
     assert learning.ledger.counts["quarantined"] == learning.ledger.counts["learned"] == 1
+
+
+def pressed(lag_seconds):
+    """The pressure of a trainer that is live and so far behind."""
+    pressure = LearningPressure(OverloadSettings(), 64)
+    pressure.caught_up(START)
+    pressure.observe(lag_seconds)
+    return pressure
+
+
+def sampled_batch(learning, examples, lag_seconds, timestamp=START + 1):
+    batch = MiniBatch()
+    pressure = pressed(lag_seconds)
+    for offset, record in enumerate(examples):
+        batch.take(offset, encode_example(record), learning.ledger, pressure, timestamp)
+    return batch
+
+
+def test_of_a_sample_each_example_ends_in_one_way_and_the_same_one_in_every_run():
+    """Seen to turn red where the verdict depends on the place in the log instead of the source."""
+    learning, again = Learning(SETTINGS, "run"), Learning(SETTINGS, "run")
+    examples = [example(n) for n in range(100)]
+    batch = sampled_batch(learning, examples, 121)
+    learned = {record.offset for record, one in zip(batch.records, batch.fresh, strict=True) if one.importance}
+    assert learned == {n for n in range(100) if is_sampled(("tag", 0), n, 0.5)}
+    assert {one.importance for one in batch.fresh} == {0.0, 2.0}
+    assert batch.n_lessons == len(learned)
+    other = sampled_batch(again, examples[50:] + examples[:50], 121)
+    assert {record.offset for record, one in zip(other.records, other.fresh, strict=True) if one.importance} == learned
+    (step,) = learning.learn(batch)
+    assert learning.ledger.counts == {
+        "learned": len(learned),
+        "sampled_out": 100 - len(learned),
+        "quarantined": 0,
+        "duplicate": 0,
+    }
+    assert step.n_sampled_out == 100 - len(learned)
+    repeated = sampled_batch(learning, examples, 0)
+    assert repeated.n_duplicates == 100
+
+
+def test_who_is_not_in_the_sample_is_counted_like_all_others():
+    """All but the networks is as if all had been learned: vocabulary, popularity, transitions, sittings, clock."""
+    sampling, plain = Learning(SETTINGS, "run"), Learning(SETTINGS, "run")
+    examples = [example(n, item=f"i{n % 40}", role="strong" if n % 3 else "interest") for n in range(100)]
+    sampling.learn(sampled_batch(sampling, examples, 10_000))
+    plain.learn(sampled_batch(plain, examples, 0))
+    assert sampling.ledger.counts["sampled_out"] > 80
+    one, other = sampling.learner.state(), plain.learner.state()
+    counted = [name for name in one.tensors if name.startswith(("evidence", "counts", "vocabulary", "ids"))]
+    assert counted
+    for name in counted:
+        assert torch.equal(one.tensors[name], other.tensors[name]), name
+    assert sampling.measure.totals() == plain.measure.totals()
+    assert sampling.clock.now == plain.clock.now
+
+
+@pytest.mark.parametrize(("changes", "timestamp"), [({"backlog": True}, START + 1), ({}, START - 1), ({}, -1)])
+def test_what_was_no_live_example_is_never_sampled(changes, timestamp):
+    learning = Learning(SETTINGS, "run")
+    batch = sampled_batch(learning, [example(n, **changes) for n in range(30)], 10_000, timestamp)
+    assert batch.oldest_live is None
+    assert batch.n_lessons == 30
+    learning.learn(batch)
+    assert learning.ledger.counts["learned"] == 30
 
 
 def test_nothing_is_recorded_before_it_is_learned():

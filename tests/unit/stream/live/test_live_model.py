@@ -39,6 +39,7 @@ def test_reads_what_the_worker_really_exposes() -> None:
     metrics.count_rejected("schema", 2)
     metrics.observe_answer(0.004)
     metrics.observe_answer(0.2)
+    metrics.count_lists(1, 1)
     metrics.observe_update(12, 0.3)
     metrics.users.set(3)
     metrics.vocabulary_items.set(5)
