@@ -64,6 +64,8 @@ class ModelConfig:
         seed: Seed of the one generator that all random numbers come from.
         device: Where weights live; "auto" takes CUDA when there is one.
         score_dtype: Type in which the whole catalogue is multiplied; bfloat16 is faster where the processor has it.
+        index_from: Items from which an index finds the candidates of the recurrent model instead of the whole catalogue
+            being scored, where there is no GPU; 0: never.
     """
 
     encoder: EncoderName = "gru"
@@ -102,6 +104,7 @@ class ModelConfig:
     seed: int = 1
     device: Device = "auto"
     score_dtype: ScoreType = "float32"
+    index_from: int = 100_000
 
     def __post_init__(self) -> None:
         for name in (
@@ -119,6 +122,7 @@ class ModelConfig:
         if self.ranking != "none" and self.max_items > MAX_RANKED_ITEMS:
             self._refuse("max_items", f'at most {MAX_RANKED_ITEMS} where ranking is not "none"')
         self._check_integer("seed", 0)
+        self._check_integer("index_from", 0)
         for name in (
             "learning_rate",
             "dense_learning_rate",

@@ -10,6 +10,8 @@ from online_model.vocabulary import Rows
 
 # exp(200) is far inside float64, and far beyond any count that still matters.
 _LARGEST_EXPONENT = 200.0
+# Rows among which the best are looked for, and how many they may become before all but the best of them leave.
+_BOARD, _MOST_ON_BOARD = 512, 4_096
 
 
 class FadingCounts:
@@ -24,6 +26,10 @@ class FadingCounts:
         self._weights = np.zeros(1024)
         self._clock = 0
         self._base = 0
+        # Rows among which the best are: none outside weighs more than the floor. None before anybody has asked.
+        self._board: Rows | None = None
+        self._on_board = np.zeros(0, np.bool_)
+        self._floor = 0.0
 
     def weights(self, n_rows: int) -> npt.NDArray[np.float64]:
         """Return the weights of the first rows, comparable with one another, float64 [n_rows]; a view."""
@@ -41,6 +47,7 @@ class FadingCounts:
             exponents = np.arange(len(rows)) * self._growth
         np.add.at(self._weights, rows, np.exp(exponents))
         self._clock += len(rows)
+        self._enter(rows)
 
     def clear(self, rows: Rows) -> None:
         """Forget the sightings of rows that get a new tenant."""
@@ -64,10 +71,63 @@ class FadingCounts:
         if len(rows):
             self._reserve(int(rows.max()) + 1)
             self._weights[rows] = weights
+            self._enter(rows)
+
+    def top(self, n_rows: int, n: int) -> Rows:
+        """Return the best of the first rows, best first, of equal ones the lower row first; none without a sighting.
+
+        Only a few rows are looked at, however many there are: those that could be among the best.
+        """
+        self._reserve(n_rows)
+        if self._board is not None:
+            best = self._best_of(self._board, n_rows, n)
+            if self._certain(best, n):
+                return best
+        # Nobody has asked before, or too many of the board have been forgotten.
+        best = self._best_of(self._make_board(), n_rows, n)
+        return best if self._certain(best, n) else self._best_of(np.arange(n_rows), n_rows, n)
+
+    def _certain(self, best: Rows, n: int) -> bool:
+        """Whether no row outside of the board can be among the best `n`."""
+        return self._floor <= 0.0 or (0 < n == len(best) and bool(self._weights[best[-1]] > self._floor))
+
+    def _best_of(self, rows: Rows, n_rows: int, n: int) -> Rows:
+        rows = rows[(rows < n_rows) & (self._weights[rows] > 0.0)]
+        best: Rows = rows[np.lexsort((rows, -self._weights[rows]))[:n]]
+        return best
+
+    def _make_board(self) -> Rows:
+        weights = self._weights
+        every = np.arange(len(weights))
+        board = every if len(weights) <= _BOARD else np.argpartition(weights, -_BOARD)[-_BOARD:]
+        self._floor = float(weights[board].min()) if len(board) < len(weights) else 0.0
+        self._board = board
+        self._on_board = np.zeros(len(weights), np.bool_)
+        self._on_board[board] = True
+        return board
+
+    def _enter(self, rows: Rows) -> None:
+        """Put rows that became heavy enough on the board."""
+        if self._board is None:
+            return
+        heavy = rows[(self._weights[rows] > self._floor) & ~self._on_board[rows]]
+        if len(heavy) == 0:
+            return
+        self._on_board[heavy] = True
+        self._board = np.concatenate([self._board, np.unique(heavy)])
+        if len(self._board) > _MOST_ON_BOARD:
+            weights = self._weights[self._board]
+            order = np.argpartition(weights, -_BOARD)
+            leaving = order[:-_BOARD]
+            self._floor = max(self._floor, float(weights[leaving].max()))
+            self._on_board[self._board[leaving]] = False
+            self._board = self._board[order[-_BOARD:]]
 
     def _rebase(self, base: int) -> None:
         """Scale all weights so that the sighting numbered `base` weighs 1."""
-        self._weights *= math.exp(-(base - self._base) * self._growth)
+        scale = math.exp(-(base - self._base) * self._growth)
+        self._weights *= scale
+        self._floor *= scale
         self._base = base
 
     def _reserve(self, n_rows: int) -> None:
@@ -75,3 +135,7 @@ class FadingCounts:
             grown = np.zeros(max(n_rows, 2 * len(self._weights)))
             grown[: len(self._weights)] = self._weights
             self._weights = grown
+        if self._board is not None and len(self._on_board) < len(self._weights):
+            # New rows weigh nothing yet, which is no more than the floor.
+            more = len(self._weights) - len(self._on_board)
+            self._on_board = np.append(self._on_board, np.zeros(more, np.bool_))

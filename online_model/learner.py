@@ -123,6 +123,7 @@ class OnlineLearner:
         if ranking is not None:
             self._model.ranker.apply(ranking, self.pace)
         self.version += 1
+        self._recurrent.catalogue_index.learned(0 if step is None else len(step.rows), self.version)
         n_targets, loss = (0, None) if step is None else (lessons.n_targets, step.loss)
         stated = None if ranking is None else ranking.forecasts
         return LearnReport(len(examples), n_targets, loss, len(admitted.births), self.n_items, stated)

@@ -52,9 +52,13 @@ class Popular:
         if not requests:
             return []
         excluded = [frozenset(excluded_rows(self.index, request)) for request in requests]
-        weights = torch.from_numpy(self._counts.weights(len(self.index)))
-        best, rows = top_k(weights[None], n + max(map(len, excluded)))
-        pairs = list(zip(rows[0].tolist(), (best[0] * self._counts.now()).tolist(), strict=True))
+        n_wanted = n + max(map(len, excluded))
+        rows = self._counts.top(len(self.index), n_wanted)
+        weights = self._counts.weights(len(self.index))
+        if len(rows) < n_wanted:
+            # Lists are full as long as there are items, sighted of late or not.
+            rows = top_k(torch.from_numpy(weights)[None], n_wanted)[1][0].numpy()
+        pairs = list(zip(rows.tolist(), (weights[rows] * self._counts.now()).tolist(), strict=True))
         return [_list([pair for pair in pairs if pair[0] not in left_out][:n]) for left_out in excluded]
 
     def rank(self, request: Request, row: int) -> int:

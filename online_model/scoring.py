@@ -41,6 +41,24 @@ def score_catalogue(hidden: Tensor, vectors: Tensor, biases: Tensor) -> Tensor:
     return scores
 
 
+def score_rows(hidden: Tensor, vectors: Tensor, biases: Tensor, rows: Tensor) -> Tensor:
+    """Score some items for every state.
+
+    Args:
+        hidden: States; see `score_catalogue`.
+        vectors: Item vectors, float32 [n_items, hidden].
+        biases: float32 [n_items].
+        rows: Which items, int64 [batch, n].
+
+    Returns:
+        float32 [batch, n].
+    """
+    chosen = vectors.index_select(0, rows.flatten()).view(*rows.shape, -1)
+    states = hidden[:, None] if hidden.dim() == 2 else hidden
+    products = torch.bmm(states, chosen.transpose(1, 2))
+    return (products[:, 0] if hidden.dim() == 2 else pool(products)) + biases[rows]
+
+
 def pool(products: Tensor) -> Tensor:
     """Make one score of an item's products with several vectors: each counts by the softmax of all.
 

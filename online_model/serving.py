@@ -137,6 +137,7 @@ class ServingModel:
             self._model.evidence.load_state(update.evidence)
         self._n_folds = update.n_folds
         self._write(update)
+        self._model.recurrent.catalogue_index.prepare()
 
     def _write(self, update: Update) -> None:
         model = self._model.recurrent
@@ -145,6 +146,8 @@ class ServingModel:
         model.table.write(rows, update.vectors.to(model.device), update.biases.to(model.device))
         model.counts.write(update.rows.numpy(), update.counts.numpy(), update.counts_facts)
         load_encoder(model, dict(update.encoder))
+        if update.quantiser is not None:
+            model.catalogue_index.adopt(update.quantiser, aside=True)
         if update.ranker is not None:
             self._model.ranker.load_serving_state(update.ranker)
         self._count(update)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from online_model.index.quantiser import Quantiser
 from online_model.model import RecurrentModel
 from online_model.optimizer import DenseAdagrad, RowAdagrad
 from online_model.protocol import State
@@ -16,6 +17,7 @@ _ENCODER = "encoder."
 _SQUARES = "encoder_squares."
 _RANKER = "ranker."
 _EVIDENCE = "evidence."
+_INDEX = "index."
 
 
 def dump(two_stage: TwoStageModel, vocabulary: Vocabulary, rows: RowAdagrad, dense: DenseAdagrad) -> State:
@@ -36,7 +38,11 @@ def dump(two_stage: TwoStageModel, vocabulary: Vocabulary, rows: RowAdagrad, den
     for prefix, part in parts.items():
         tensors |= {prefix + name: tensor for name, tensor in part.tensors.items()}
     facts = {prefix.removesuffix("."): part.metadata for prefix, part in parts.items()}
-    config = model.config
+    config, index = model.config, model.catalogue_index
+    if index.quantiser is not None:
+        # Copies, though nobody writes them: a state shares nothing.
+        tensors |= {_INDEX + name: _copy(tensor) for name, tensor in index.quantiser.tensors().items()}
+        facts["index"] = {"n_moved": index.n_moved}
     return State(tensors, {"counts": model.counts.facts(), "hidden": config.hidden, "encoder": config.encoder, **facts})
 
 
@@ -78,6 +84,10 @@ def _restore(
     rows.biases[every] = tensors["bias_squares"].to(model.device)
     model.counts.write(np.arange(len(vocabulary)), tensors["counts"].numpy(), counts)
     load_encoder(model, _part(tensors, _ENCODER))
+    index = facts.get("index")
+    if isinstance(index, dict):
+        model.catalogue_index.adopt(Quantiser.from_tensors(_part(tensors, _INDEX)))
+        model.catalogue_index.n_moved = int(str(index["n_moved"]))
     for name, squares in dense.squares.items():
         squares.copy_(tensors[_SQUARES + name])
 

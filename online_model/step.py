@@ -18,6 +18,9 @@ from online_model.scoring import pool
 from online_model.table import ItemTable
 from online_model.vocabulary import Rows
 
+# Items from which a table with a place for each of them costs more than to sort the rows of a step.
+_LARGE = 65_536
+
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
@@ -89,12 +92,12 @@ def gradients(model: RecurrentModel, lessons: Lessons, latest: LatestRows, gener
     if not bool(squares.sum().isfinite()):
         raise ModelDiverged(f"loss {float(total.detach())} over {len(items)} lessons: it or a gradient is not finite")
     rows = np.concatenate([candidates, _unique(n_items, packing.rows, items[n_targets:], leave_out=candidates)])
-    place = _places(n_items, rows)
+    turned = _places(n_items, rows, items[n_targets:])
     return Gradients(
         float(losses.detach().sum()) / n_targets if n_targets else None,
         rows,
-        _sum(len(rows), found[1], (place[packing.rows], found[0]), (place[items[n_targets:]], found[3])),
-        _sum(len(rows), found[2], (place[items[n_targets:]], found[4])),
+        _sum(len(rows), found[1], (_places(n_items, rows, packing.rows), found[0]), (turned, found[3])),
+        _sum(len(rows), found[2], (turned, found[4])),
         dict(zip(dense, found[len(parts) :], strict=True)),
     )
 
@@ -129,7 +132,10 @@ def _sum(n_rows: int, first: Tensor, *others: tuple[Rows, Tensor]) -> Tensor:
 
 
 def _unique(n_items: int, *parts: Rows, leave_out: Rows | None = None) -> Rows:
-    """The distinct rows of all parts, ascending: marked in a table, which beats sorting by far."""
+    """The distinct rows of all parts, ascending: marked in a table, which beats sorting unless the table is large."""
+    if n_items > _LARGE:
+        rows = np.unique(np.concatenate(parts))
+        return rows if leave_out is None else np.setdiff1d(rows, leave_out, assume_unique=True)
     there = np.zeros(n_items, np.bool_)
     for part in parts:
         there[part] = True
@@ -138,11 +144,16 @@ def _unique(n_items: int, *parts: Rows, leave_out: Rows | None = None) -> Rows:
     return np.flatnonzero(there)
 
 
-def _places(n_items: int, rows: Rows) -> Rows:
-    """Where each row stands among `rows`, -1 for one that does not, int64 [n_items]."""
+def _places(n_items: int, rows: Rows, wanted: Rows) -> Rows:
+    """Where each row that is wanted stands among `rows`, each of these once; -1 for one that does not; int64."""
+    if n_items > _LARGE:
+        order = np.argsort(rows)
+        nearest = order[np.minimum(np.searchsorted(rows, wanted, sorter=order), len(rows) - 1)]
+        return np.where(rows[nearest] == wanted, nearest, -1)
     places = np.full(n_items, -1, np.int64)
     places[rows] = np.arange(len(rows))
-    return places
+    found: Rows = places[wanted]
+    return found
 
 
 def _currents(lessons: Lessons, repeats: bool) -> list[int]:
@@ -154,9 +165,8 @@ def _columns(
     n_items: int, candidates: Rows, targets: Rows, currents: Sequence[int], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Column of each target, and which candidates are no negatives of it: itself and the item the user is on."""
-    places = _places(n_items, candidates)
-    positive, kept = places[targets], np.array(currents, np.int64)
-    current = np.where(kept >= 0, places[np.maximum(kept, 0)], -1)
+    positive, kept = _places(n_items, candidates, targets), np.array(currents, np.int64)
+    current = np.where(kept >= 0, _places(n_items, candidates, np.maximum(kept, 0)), -1)
     left_out = np.zeros((len(targets), len(candidates)), np.bool_)
     lines = np.arange(len(targets))
     left_out[lines, positive] = True

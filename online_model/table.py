@@ -1,7 +1,10 @@
 """The table of item vectors and biases: tied input and output weights that grow with the vocabulary."""
 
+import numpy as np
 import torch
 from torch import Tensor
+
+_MOST_NOTED = 1_024
 
 
 class ItemTable:
@@ -19,6 +22,8 @@ class ItemTable:
         self._biases = torch.zeros(1024, device=device)
         # A second copy in the type that the whole catalogue is scored in, where that is another one.
         self._scored = None if score_dtype == torch.float32 else self._vectors.to(score_dtype)
+        # Rows written, for each of those who want to know.
+        self._moved: dict[str, list[Tensor]] = {}
 
     @property
     def vectors(self) -> Tensor:
@@ -60,7 +65,27 @@ class ItemTable:
         self._biases.index_add_(0, rows, biases)
         self._mirror(rows)
 
+    def moved_for(self, reader: str, *, go_on: bool = True) -> Tensor:
+        """Return the rows that were written since this reader last asked, int64 [n], each once; none the first time.
+
+        Args:
+            reader: Who asks.
+            go_on: Whether it will ask again: what is written from now on is remembered for it.
+        """
+        noted = self._moved.pop(reader, [])
+        if go_on:
+            self._moved[reader] = []
+        return _distinct(noted) if noted else torch.zeros(0, dtype=torch.int64)
+
+    def _note(self, rows: Tensor) -> None:
+        for noted in self._moved.values():
+            noted.append(rows)
+            # A reader who does not ask must not cost more memory than a number for each row.
+            if len(noted) > _MOST_NOTED:
+                noted[:] = [_distinct(noted)]
+
     def _mirror(self, rows: Tensor) -> None:
+        self._note(rows)
         if self._scored is not None:
             self._scored[rows] = self._vectors[rows].to(self._scored.dtype)
 
@@ -71,6 +96,10 @@ class ItemTable:
             self._biases = grow(self._biases, room)
             self._scored = None if self._scored is None else grow(self._scored, room)
         self.n_rows = max(self.n_rows, n_rows)
+
+
+def _distinct(rows: list[Tensor]) -> Tensor:
+    return torch.from_numpy(np.unique(np.concatenate([some.cpu().numpy() for some in rows])))
 
 
 def grow(tensor: Tensor, n_rows: int) -> Tensor:

@@ -12,11 +12,11 @@ from online_model.candidates.evidence import SOURCES, Evidence, Examined
 from online_model.candidates.queries import Floats, queries
 from online_model.candidates.similarity import similarities
 from online_model.config import ModelConfig
-from online_model.model import RecurrentModel
+from online_model.model import Proposal, RecurrentModel
 from online_model.popular import Retrieved, excluded_rows, present
 from online_model.protocol import Context, Ranked, Request
 from online_model.ranker import Ranker
-from online_model.scoring import count_at_least, top_k
+from online_model.scoring import MAX_SCORES, count_at_least
 from online_model.vocabulary import RowIndex
 
 
@@ -27,12 +27,12 @@ class Examination:
     Attributes:
         part: Which of the contexts.
         examined: Their candidates and signals.
-        catalogue: Neural scores, float32 [n, n_items]; None once another examination has begun.
+        proposal: What the recurrent model says; its catalogue holds only until another examination begins.
     """
 
     part: slice
     examined: Examined
-    catalogue: Tensor
+    proposal: Proposal
 
 
 class TwoStageModel:
@@ -119,14 +119,12 @@ class TwoStageModel:
             return
         index = self.recurrent.index
         sequences = [self.recurrent.inputs(context) for context in contexts]
-        for part, catalogue in self.recurrent.catalogue_scores(sequences):
-            asked = queries(contexts[part], lambda item: index.rows.get(item, -1))
-            _, retrieved = top_k(catalogue, self.config.retrieved)
-            candidates = self.evidence.gather(asked, retrieved.cpu().numpy().astype(np.int32), len(index))
-            columns = torch.from_numpy(np.maximum(candidates.rows, 0)).to(catalogue.device, torch.int64)
-            scores = catalogue.gather(1, columns).cpu().numpy()
+        for proposal in self.recurrent.propose(sequences, self.config.retrieved):
+            asked = queries(contexts[proposal.part], lambda item: index.rows.get(item, -1))
+            candidates = self.evidence.gather(asked, proposal.rows, len(index))
+            scores = self.recurrent.scores_of(proposal, candidates.rows)
             alike = similarities(self.recurrent.table.vectors, asked, candidates.rows)
-            yield Examination(part, self.evidence.complete(candidates, scores, alike), catalogue)
+            yield Examination(proposal.part, self.evidence.complete(candidates, scores, alike), proposal)
 
     def _split(self, requests: Sequence[Request]) -> tuple[list[int], list[int]]:
         """Places of requests with a known item in their sitting, and of the others: these get what is popular."""
@@ -177,54 +175,52 @@ class TwoStageModel:
         self, examination: Examination, requests: Sequence[Request], lists: list[Retrieved], k: int
     ) -> list[Retrieved]:
         """Lists with more places than candidates go on in the order of the first stage."""
-        remaining = self._remaining(examination, requests)
-        _, best = top_k(remaining, k)
-        rest = remaining.gather(1, best).cpu().numpy()
-        filled = []
-        for found, rows, scores in zip(lists, best.cpu().numpy(), rest, strict=True):
+        short = [line for line, found in enumerate(lists) if len(found.rows) < k]
+        left_out = [self._listed_or_excluded(examination, requests, line) for line in short]
+        hidden, catalogue = _of_lines(examination, short)
+        rest, best = self.recurrent.best(hidden, left_out, k, catalogue)
+        filled = list(lists)
+        for line, rows, scores in zip(short, best.cpu().numpy(), rest.cpu().numpy(), strict=True):
+            found = lists[line]
             n = min(k - len(found.rows), int(np.isfinite(scores).sum()))
             if n <= 0:
-                filled.append(found)
                 continue
             # Their scores are of another kind: only their differences go on from the last one listed.
             shift = (found.scores[-1] if found.scores else float(scores[0])) - float(scores[0])
             chances = found.probabilities
             signals = found.signals
-            filled.append(
-                Retrieved(
-                    found.rows + rows[:n].tolist(),
-                    found.scores + (scores[:n] + shift).tolist(),
-                    found.sources + ["recurrent"] * n,
-                    None if chances is None else chances + [0.0] * n,
-                    None if signals is None else np.pad(signals, ((0, n), (0, 0))),
-                )
+            filled[line] = Retrieved(
+                found.rows + rows[:n].tolist(),
+                found.scores + (scores[:n] + shift).tolist(),
+                found.sources + ["recurrent"] * n,
+                None if chances is None else chances + [0.0] * n,
+                None if signals is None else np.pad(signals, ((0, n), (0, 0))),
             )
         return filled
 
-    def _remaining(self, examination: Examination, requests: Sequence[Request]) -> Tensor:
-        """Neural scores of the catalogue, -inf for candidates and for what may not be listed; written in place."""
-        catalogue, rows = examination.catalogue, examination.examined.rows
-        # The recurrent model proposes one at least: where there are no more candidates, it is wiped again.
-        columns = np.where(rows >= 0, rows, rows[:, :1])
-        catalogue.scatter_(1, torch.from_numpy(columns).to(catalogue.device).long(), -torch.inf)
-        for line, request in enumerate(requests):
-            for row in excluded_rows(self.recurrent.index, request):
-                catalogue[line, row] = -torch.inf
-        return catalogue
+    def _listed_or_excluded(self, examination: Examination, requests: Sequence[Request], line: int) -> list[int]:
+        """Rows that no list may go on with: the candidates, and what may not be listed."""
+        rows = examination.examined.rows[line]
+        return [*rows[rows >= 0].tolist(), *excluded_rows(self.recurrent.index, requests[line])]
 
     def _ranks(self, examination: Examination, requests: Sequence[Request], rows: npt.NDArray[np.int32]) -> list[int]:
-        examined, catalogue = examination.examined, examination.catalogue
+        examined = examination.examined
         scores = self._allowed_scores(examined, requests)
         places = find(examined, rows)
         lines = np.arange(len(rows))
         own = np.where(places >= 0, scores[lines, np.maximum(places, 0)], -np.inf)
         ranks = (scores >= own[:, None]).sum(1)
         missed = np.flatnonzero(places < 0)
-        if len(missed):
-            among = torch.from_numpy(missed).to(catalogue.device)
-            thresholds = catalogue[among, torch.from_numpy(rows[missed]).to(catalogue.device).long()]
-            rest = count_at_least(self._remaining(examination, requests), thresholds, among).cpu().numpy()
-            ranks[missed] = np.isfinite(scores[missed]).sum(1) + rest
+        # An index may have found the candidates of more queries than memory has room to score the catalogue for.
+        size = max(1, MAX_SCORES // max(1, len(self.recurrent.index)))
+        for start in range(0, len(missed), size):
+            part = missed[start : start + size]
+            left_out = [self._listed_or_excluded(examination, requests, line) for line in part.tolist()]
+            hidden, known = _of_lines(examination, part.tolist())
+            catalogue = self.recurrent.scores(hidden, left_out, known)
+            columns = torch.from_numpy(rows[part].astype(np.int64)).to(catalogue.device)
+            rest = count_at_least(catalogue, catalogue.gather(1, columns[:, None])[:, 0]).cpu().numpy()
+            ranks[part] = np.isfinite(scores[part]).sum(1) + rest
         found: list[int] = ranks.tolist()
         return found
 
@@ -248,6 +244,13 @@ def joined(parts: Sequence[Examined]) -> Examined:
         np.concatenate([np.pad(part.signals, ((0, 0), free, (0, 0))) for part, free in pairs]),
         np.concatenate([part.facts for part in parts]),
     )
+
+
+def _of_lines(examination: Examination, lines: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    """States of some of the contexts, and the scores of the catalogue where all of it was scored; copies."""
+    chosen = torch.tensor(lines, dtype=torch.int64, device=examination.proposal.hidden.device)
+    catalogue = examination.proposal.catalogue
+    return examination.proposal.hidden[chosen], None if catalogue is None else catalogue[chosen]
 
 
 def _same(left: Sequence[Context], right: Sequence[Context]) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from online_model.candidates.folds import Fold, from_tensors, to_tensors
 from online_model.config import ModelConfig
+from online_model.index.quantiser import Quantiser
 from online_model.protocol import State
 from online_model.tensor_bytes import decode, encode, pack_strings, unpack_strings
 from online_model.two_stage import TwoStageModel
@@ -18,6 +19,7 @@ _ENCODER = "encoder."
 _RANKER = "ranker."
 _EVIDENCE = "evidence."
 _FOLDS = "folds."
+_INDEX = "index."
 _FACTS = ("lineage", "version", "base", "n_items", "config", "counts", "n_folds", "ranker", "evidence")
 
 
@@ -45,6 +47,8 @@ class Update:
         ranker: All weights of the ranker; None where there is none.
         folds: The latest of those steps, in order; None where everything is told, or nothing is counted.
         evidence: The counts behind the candidates, where everything is told.
+        quantiser: The cells of the index, where everything is told or they are newer than `base`; None where there are
+            none, or none that are newer.
     """
 
     lineage: str
@@ -63,6 +67,7 @@ class Update:
     ranker: State | None = None
     folds: Sequence[Fold] | None = None
     evidence: State | None = None
+    quantiser: Quantiser | None = None
 
     @property
     def full(self) -> bool:
@@ -83,6 +88,7 @@ class Update:
     ) -> "Update":
         """Take a snapshot of some rows and of all that is not in rows; without `folds`, of all that is counted."""
         model, ranks = two_stage.recurrent, two_stage.ranks
+        made = model.catalogue_index.quantiser
         chosen = torch.from_numpy(rows)
         on_device = chosen.to(model.device)
         return cls(
@@ -102,6 +108,7 @@ class Update:
             ranker=two_stage.ranker.serving_state() if ranks else None,
             folds=list(folds) if ranks and folds is not None else None,
             evidence=two_stage.evidence.state(len(model.index)) if ranks and folds is None else None,
+            quantiser=made if made is not None and (base is None or made.version > base) else None,
         )
 
     def state(self) -> State:
@@ -119,6 +126,8 @@ class Update:
         ranker, evidence = self.ranker or State(), self.evidence or State()
         tensors |= {_RANKER + name: weight for name, weight in ranker.tensors.items()}
         tensors |= {_EVIDENCE + name: tensor for name, tensor in evidence.tensors.items()}
+        index = {} if self.quantiser is None else self.quantiser.tensors()
+        tensors |= {_INDEX + name: tensor for name, tensor in index.items()}
         tensors |= {_FOLDS + name: tensor for name, tensor in to_tensors(self.folds or ()).items()}
         values = (
             self.lineage,
@@ -161,6 +170,7 @@ class Update:
                 evidence=None
                 if facts["evidence"] is None
                 else State(_part(tensors, _EVIDENCE), _object(facts["evidence"])),
+                quantiser=Quantiser.from_tensors(_part(tensors, _INDEX)),
             )
         except KeyError as error:
             raise ValueError(f"a model update lacks {error}") from error
@@ -185,7 +195,8 @@ class Update:
         """Whether every number in it is finite."""
         # An infinity or NaN makes the sum one of them; one pass without a tensor of truths.
         ranker = () if self.ranker is None else self.ranker.tensors.values()
-        parts = (self.vectors, self.biases, self.counts, *self.encoder.values(), *ranker)
+        index = () if self.quantiser is None else self.quantiser.tensors().values()
+        parts = (self.vectors, self.biases, self.counts, *self.encoder.values(), *ranker, *index)
         return all(bool(part.sum().isfinite()) for part in parts)
 
     def _check_sizes(self) -> None:

@@ -31,13 +31,7 @@ class Trends:
 
     def tops(self, n_rows: int, n: int) -> list[Ints]:
         """Return the rows that are most popular now, best first, at each speed: at most `n`, none that never was."""
-        found = []
-        for counts in self._counts:
-            weights = counts.weights(n_rows)
-            best = np.argpartition(weights, n_rows - n)[n_rows - n :] if n < n_rows else np.arange(n_rows)
-            best = best[np.lexsort((best, -weights[best]))]
-            found.append(best[weights[best] > 0].astype(np.int32))
-        return found
+        return [counts.top(n_rows, n).astype(np.int32) for counts in self._counts]
 
     def look_up(self, candidates: Ints) -> Floats:
         """Return what is known about rows, which are all in the vocabulary, or -1.

@@ -308,6 +308,36 @@ def overload(
     _print("overload", list(facts.items()))
 
 
+@app.command()
+def catalogue(
+    context: typer.Context,
+    size: Annotated[list[int] | None, typer.Option(min=100, help="items, once for each size")] = None,
+    events: Annotated[int, typer.Option(min=1_000, help="learned before the measurement, at each size")] = 100_000,
+    json_path: JsonPath = None,
+) -> None:
+    """Cost of an event by size of the catalogue: answered and learned, all of it scored and with the index."""
+    settings: Settings = context.obj
+    import torch
+    from rich.progress import Progress
+
+    from stream.benchmarks import catalogue as benchmark
+    from stream.benchmarks.rig import write_json
+
+    torch.set_num_threads(1)
+    sizes = size or benchmark.SIZES
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("learning", total=events * len(sizes))
+        found = benchmark.run(settings.model, sizes, events, on_events=lambda n: progress.update(task, completed=n))
+    write_json(json_path, {**_machine(), "results": [asdict(result) for result in found]})
+    columns = ("recommend, alone", "... of 64", "learn, ms an event", "first answer, s", "shared", "MiB")
+    table = Table("items", "scored", *columns, title="catalogue, processor time")
+    for result in found:
+        milliseconds = (result.recommend_1_ms, result.recommend_64_ms, result.learn_ms)
+        figures = [f"{figure:.3f}" for figure in (*milliseconds, result.start_seconds, result.shared)]
+        table.add_row(f"{result.n_items:,}", result.way, *figures, f"{result.memory_mib:,.0f}")
+    Console().print(table)
+
+
 @app.command("all")
 def all_(context: typer.Context) -> None:
     """Run every benchmark of a worker with its defaults."""

@@ -34,7 +34,10 @@ def answers(learner: Learner, batch: list[Example]) -> tuple[list[Ranked], list[
     return learner.recommend(requests, 10), learner.rank(requests, [example.item or "" for example in batch])
 
 
-@pytest.fixture(params=sorted(LEARNERS))
+INDEXED = "two-stage, indexed"
+
+
+@pytest.fixture(params=[*sorted(LEARNERS), INDEXED])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -42,6 +45,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def make(kind: str, config: ModelConfig) -> Make:
     def make(**changes: object) -> Learner:
+        if kind == INDEXED:
+            # From the first item on: few are found by it that all would not find, but all in its way.
+            return build(DEFAULT, replace(config, **{"index_from": 1, **changes}))  # type: ignore[arg-type]
         return build(kind, replace(config, **changes))  # type: ignore[arg-type]
 
     return make
@@ -218,7 +224,7 @@ def test_memory_levels_off_under_churn(make, batches):
 
 
 def test_growing_keeps_old_scores(kind, make, batches, context):
-    if kind == DEFAULT:
+    if kind in (DEFAULT, INDEXED):
         pytest.skip("how popular and how old items are, against all others, is part of its scores")
     learner = make(max_items=5_000)
     for batch in batches(20):

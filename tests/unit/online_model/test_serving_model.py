@@ -10,9 +10,9 @@ from online_model.serving import ServingModel, UpdateRefused
 from online_model.updates import Update
 
 
-@pytest.fixture
-def learner(config, batches) -> OnlineLearner:
-    learner = OnlineLearner(config, lineage="01RUN")
+@pytest.fixture(params=[0, 1], ids=["all scored", "indexed"])
+def learner(request, config, batches) -> OnlineLearner:
+    learner = OnlineLearner(replace(config, index_from=request.param), lineage="01RUN")
     for batch in batches(10):
         learner.learn(batch)
     return learner

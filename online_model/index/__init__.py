@@ -1,0 +1,1 @@
+"""The best of a large catalogue without scoring all of it."""
