@@ -1,8 +1,11 @@
 """The serving copy of the weights: written and read by the compute thread alone, between batches."""
 
+import os
 import threading
 from collections.abc import Callable
 from time import perf_counter
+
+import torch
 
 from monitoring.metrics import Metrics
 from online_model.config import ModelConfig
@@ -21,6 +24,7 @@ class Serving:
     """
 
     def __init__(self, config: ModelConfig, metrics: Metrics, now_ms: Callable[[], int]) -> None:
+        torch.set_num_threads(scoring_threads(os.cpu_count() or 1, torch.get_num_threads()))
         warm_up(config)
         self.model = ServingModel(OnlineLearner(config).update(full=True))
         self.ready = threading.Event()
@@ -51,3 +55,15 @@ class Serving:
         if oldest_logged_at is not None:
             self._metrics.observe_update(self.model.version, (self._now_ms() - oldest_logged_at) / 1000)
         self._metrics.observe_stage("snapshot", perf_counter() - started)
+
+
+def scoring_threads(n_cores: int, n_default: int) -> int:
+    """Return how many threads of torch score: half of the cores, and no more than torch would take by itself.
+
+    The trainer, the event loop and often the broker want the others. Threads that share an operation wait for each
+    other: where one of them has to wait for its core, all do.
+
+    >>> scoring_threads(2, 2), scoring_threads(16, 16), scoring_threads(16, 1)
+    (1, 8, 1)
+    """
+    return max(1, min(n_default, n_cores // 2))

@@ -44,6 +44,11 @@ STAGES = (
     ("intake: Faust and aiokafka", r" \((aiokafka|faust|mode)/|intake\.py:"),
     ("event loop and threads", r"asyncio/|\(uvloop|concurrent/futures"),
 )
+# py-spy leaves out threads that the kernel says are asleep; on a busy machine some that only wait slip through.
+_WAITS = re.compile(
+    r"^(_worker \(concurrent/futures/thread\.py|Condition\.wait |Connection\._recv |\w+Selector\.select |"
+    r"main \(multiprocessing/resource_tracker\.py|thread \(\d+\))"
+)
 _STAGES = tuple((stage, re.compile(pattern)) for stage, pattern in STAGES)
 _FRAME = re.compile(r"^(?P<name>\S+) \((?P<file>[^()]*?)(?::\d+)?\)$")
 
@@ -148,11 +153,11 @@ def refusal(stderr: str) -> str:
 
 
 def read_stacks(lines: Iterable[str]) -> dict[str, int]:
-    """Read collapsed stacks: frames from the outermost in, then the number of samples."""
+    """Read collapsed stacks: frames from the outermost in, then the number of samples; waits are left out."""
     stacks: Counter[str] = Counter()
     for line in lines:
         stack, _, n = line.rpartition(" ")
-        if stack and n.isdigit():
+        if stack and n.isdigit() and not _WAITS.match(stack.rpartition(";")[2]):
             stacks[stack] += int(n)
     return dict(stacks)
 

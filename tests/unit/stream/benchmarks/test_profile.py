@@ -22,7 +22,7 @@ COMPUTE = f"{WORKER};thread (3): compute_0;_worker (concurrent/futures/thread.py
         (f"{COMPUTE};Scorer.process (stream/scorer.py:160);Scorer._advance (stream/scorer.py:1)", "decode and advance"),
         (f"{COMPUTE};Lookups._score_waiting (stream/lookups.py:9);top_k (scoring.py:1)", "look up: score"),
         (f"{COMPUTE};Serving.apply (stream/serving.py:40);load (x.py:2)", "take updates"),
-        (f"{COMPUTE}", "event loop and threads"),
+        (f"{COMPUTE};f (torch/x.py:1)", "event loop and threads"),
         (f"{WORKER};_Run._learn (trainer.py:1);Learning.learn (stream/learning.py:1);f (x.py:1)", "learn: step"),
         (
             f"{WORKER};Learning.learn (stream/learning.py:1);LiveMeasure.observe (online_model/evaluation/arms.py:9)",
@@ -43,6 +43,15 @@ def test_lines_of_one_function_are_added_up():
     )
     assert profile.by_function(stacks) == {"f (a/b.py)": 5, "g (a/b.py)": 1}
     assert list(profile.shares(profile.by_function(stacks))) == [("f (a/b.py)", 5 / 6), ("g (a/b.py)", 1 / 6)]
+
+
+def test_a_thread_that_waits_is_no_time():
+    waits = [
+        f"{WORKER};thread (3): compute_0;_worker (concurrent/futures/thread.py:81) 5",
+        f"{WORKER};Watchdog._run (stream/watchdog.py:99);Condition.wait (threading.py:331) 5",
+        f"{WORKER};BaseSelector.x (a.py:1);EpollSelector.select (selectors.py:468) 5",
+    ]
+    assert profile.read_stacks(waits) == {}
 
 
 def test_every_stage_names_functions_that_exist():
