@@ -108,7 +108,7 @@ def test_keys_mean_nothing(application):
 
 
 def test_a_header_whose_name_is_no_text_stops_nothing(application, require):
-    """Seen red: aiokafka raises at it for ever. (Our own producer cannot write one.)"""
+    """aiokafka alone raises at it for ever. (Our own producer cannot write one.)"""
     require("kcat")
     worker = application.start().until_ready()
     topic = application.settings.topics.events[0]

@@ -76,7 +76,7 @@ def test_the_search_finds(source: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_nothing_that_is_read_can_run(package: str) -> None:
-    """Seen red with `import pickle` in a module of each package."""
+    """Seen red with `import pickle` in a module."""
     files = list((ROOT / package).rglob("*.py"))
     assert files
     found = {str(path.relative_to(ROOT)): list(unsafe(path.read_text(encoding="utf-8"))) for path in files}

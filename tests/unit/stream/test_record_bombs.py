@@ -84,7 +84,7 @@ def decoded(value: bytes) -> tuple[Event | Rejection, int]:
 
 @pytest.mark.parametrize(("value", "reason"), REFUSED.values(), ids=REFUSED)
 def test_a_bomb_is_rejected_and_takes_little(value: bytes, reason: str) -> None:
-    """Seen red with the length check moved behind the decoding (the megabyte of text), and without `max_length`."""
+    """Seen red without the check of the length before the decoding, and without `max_length`."""
     outcome, peak = decoded(value)
     assert isinstance(outcome, Rejection)
     assert outcome.reason == reason
