@@ -137,7 +137,7 @@ def assert_alerts_fire_and_clear(gauges, folder):
 
 
 def test_ten_times_the_capacity_is_survived_and_then_all_is_as_before(application, require, tmp_path):
-    """Seen to turn red: with a level that is never left, and where an older trigger is forgotten in `also_answers`."""
+    """Seen to turn red where the earlier events of an event that is itself coalesced are forgotten."""
     require("promtool")
     worker = start_live(application)
     gauges = Gauges(worker)
@@ -175,10 +175,7 @@ def test_a_kill_in_the_middle_loses_nothing_and_goes_on_giving_way(application):
 
 
 def test_a_backlog_is_no_overload(application):
-    """A first start on what has been waiting: it is answered one by one, and learned whole.
-
-    Seen to turn red where events from before the worker caught up count as live.
-    """
+    """A first start on what has been waiting: it is answered one by one, and learned whole."""
     application.produce(itertools.islice(now_events(), 1_000))
     worker = application.start(**SLOW).until_ready()
     gauges = Gauges(worker)
