@@ -22,10 +22,7 @@ def failures(worker):
 
 
 def test_a_full_disk_and_a_closed_folder_cost_checkpoints_and_nothing_else(application):
-    """A write that is cut short by the system, then a folder that takes nothing; the worker answers and learns on.
-
-    Seen red: with `CheckpointError` not caught in `CheckpointWriter.collect` the worker ends.
-    """
+    """A write that is cut short by the system, then a folder that takes nothing; the worker answers and learns on."""
     worker = application.start(faults=[("permissions", 0, 0)]).until_ready()
     application.produce(events(100))
     application.until_done()
@@ -84,11 +81,7 @@ def break_numbers(path):
 
 @pytest.mark.slow
 def test_a_harmed_checkpoint_is_passed_over_and_nothing_is_learned_twice_or_never(application):
-    """Killed, harmed, started again, four times: it goes on from the one before, and learns the log from there.
-
-    Seen red: without the checksums in `checkpoint.load` (the flipped ledger); without `_refuse_broken` in
-    `trainer_checkpoints` (weights that are no numbers end each start with 70, for ever).
-    """
+    """Killed, harmed, started again, four times: it goes on from the one before, and learns the log from there."""
     folder = application.data_dir() / "checkpoints"
     worker = application.start().until_ready()
     for number, harm in enumerate((cut, flip, tear, break_numbers)):

@@ -26,11 +26,7 @@ def ended_with_70(application, worker, words):
 
 @pytest.mark.slow
 def test_numbers_that_are_none_end_the_worker_before_they_are_served_or_saved(application):
-    """NaN forced into a gradient, then infinity into a weight; each time it goes on from the last good checkpoint.
-
-    Seen red: without `all_finite` in the trainer's `_tell` and `refuse_broken` before the rename, the broken weights
-    are in a checkpoint.
-    """
+    """NaN forced into a gradient, then infinity into a weight; each time it goes on from the last good checkpoint."""
     worker = application.start(faults=[("gradient", 6, math.nan)]).until_ready()
     ended_with_70(application, worker, "the model has diverged")
     worker = application.start(faults=[("weight", 6, math.inf)]).until_ready()
@@ -45,10 +41,7 @@ def test_numbers_that_are_none_end_the_worker_before_they_are_served_or_saved(ap
 
 
 def test_a_loop_that_stands_still_is_ended_by_the_watchdog(application):
-    """The process is alive, its threads commit and learn, and nobody answers.
-
-    Seen red: without the look at `beat` in `Watchdog.verdict` the worker stays as it is.
-    """
+    """The process is alive, its threads commit and learn, and nobody answers."""
     worker = application.start(faults=[("stuck-loop", 3, 3.0)]).until_ready()
     ended_with_70(application, worker, "watchdog ends the worker: the event loop has not run")
     worker = application.start().until_ready()
@@ -60,10 +53,7 @@ def test_a_loop_that_stands_still_is_ended_by_the_watchdog(application):
 
 @pytest.mark.slow
 def test_a_trainer_that_is_killed_alone_is_started_again_with_its_worker(application):
-    """The installed command with its own supervisor; nobody else restarts anything.
-
-    Seen red: without `Ended` in `Worker._heard` the worker goes on without a trainer, and nothing more is learned.
-    """
+    """The installed command with its own supervisor; nobody else restarts anything."""
     supervisor = application.start_command("w0", "--supervise", TRAINER__ISOLATION="process").until_ready()
     with application.producing(events(300), per_second=100):
         trainer = next(
@@ -83,10 +73,7 @@ def test_a_trainer_that_is_killed_alone_is_started_again_with_its_worker(applica
 
 @pytest.mark.slow
 def test_of_two_trainers_started_at_once_one_is_left(application):
-    """Two workers of one application, each with a folder of its own, in the same moment.
-
-    Seen red: with `_refuse_company` and `_refuse_displacement` of `ExampleLog` both gone, both stay and each learns.
-    """
+    """Two workers of one application, each with a folder of its own, in the same moment."""
     both = [application.start(name) for name in ("one", "other")]
     eventually(
         lambda: sum(worker.poll() is None for worker in both) < 2,
@@ -106,8 +93,7 @@ def test_of_two_trainers_started_at_once_one_is_left(application):
 def test_a_clock_that_jumps_changes_nothing_that_is_kept(application):
     """The worker's wall clock is a day ahead, then right, then years behind, every half second.
 
-    Event times and Kafka's are what counts. Seen red: with `now_ms()` in the place of the record's timestamp in
-    `future_rejection`, events are rejected while the clock is behind.
+    Event times and Kafka's are what counts.
     """
     worker = application.start(faults=[("clock", 0.5, [86_400.0, 0.0, -(10**8)])]).until_ready()
     with application.producing(events(600), per_second=200):
