@@ -40,6 +40,9 @@ check: $(READY) ## Linters, types, layers: what CI runs
 bench: $(READY) ## The project's benchmarks
 	@$(BIN)/millstream bench all
 
+soak: $(READY) ## Half an hour of faults under load (SOAK_MINUTES, SOAK_SEED), then a page: what was lost, and when it flowed again
+	@$(BIN)/python -m tests.soak
+
 format: $(READY) ## Rewrite the sources as the formatter wants them
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .

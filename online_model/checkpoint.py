@@ -144,8 +144,12 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(path, states, metadata if isinstance(metadata, dict) else {})
 
 
-def newest(folder: Path) -> Newest:
+def newest(folder: Path, verify: Callable[[Checkpoint], None] | None = None) -> Newest:
     """Find, verify and read the newest whole checkpoint of a folder.
+
+    Args:
+        folder: Where checkpoints live; it need not be there.
+        verify: Raises `TornCheckpoint` for one that is whole and yet good for nothing: it is passed over too.
 
     Raises:
         CheckpointError: The newest whole one was written in a format that this program does not know: to go on from an
@@ -154,7 +158,10 @@ def newest(folder: Path) -> Newest:
     skipped: list[tuple[Path, str]] = []
     for path in reversed(paths(folder)):
         try:
-            return Newest(load(path), skipped)
+            found = load(path)
+            if verify is not None:
+                verify(found)
+            return Newest(found, skipped)
         except TornCheckpoint as error:
             skipped.append((path, str(error)))
     return Newest(None, skipped)

@@ -18,6 +18,9 @@ from stream.trainer_lock import trainer_lock
 
 logger = logging.getLogger(__name__)
 
+_LEARNER = "learner"
+"""Name of the state that is served, in a checkpoint that `stream.learning` has filled."""
+
 
 class Cut(Struct, frozen=True):
     """What stands in a checkpoint's manifest beside the states.
@@ -148,9 +151,17 @@ def forget_position(settings: Settings, instance_id: str, now: float) -> bool:
         return True
 
 
+def _refuse_broken(found: checkpoint.Checkpoint) -> None:
+    """Pass over weights that must not be served: each start from them would end at once, for ever."""
+    for name, state in found.states.items():
+        for part, tensor in state.tensors.items():
+            if name == _LEARNER and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise checkpoint.TornCheckpoint(f"{name}.{part} holds numbers that are not finite")
+
+
 def _newest(folder: Path) -> Found | None:
     try:
-        newest = checkpoint.newest(folder)
+        newest = checkpoint.newest(folder, _refuse_broken)
         for path, why in newest.skipped:
             logger.error("checkpoint path=%s is not whole and is passed over: %s", path, why)
         if newest.checkpoint is None:

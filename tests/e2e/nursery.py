@@ -2,13 +2,14 @@
 
 Reads one line of JSON for each worker: {"env": {}, "faults": [], "trainer": true, "log": path, "exit_file": path};
 answers with its process id. A fault is [step, call, signal]: when the n-th call of a step has done its work, the
-process sends itself the signal; with "hang" in its place the call never returns. Production code knows nothing of it:
-the steps are wrapped here, and a step that is gone fails loudly.
+process sends itself the signal; with "hang" in its place the call never returns. Or it is [what, call, value] for what
+stands in `BROKEN`. Production code knows nothing of it: the steps are wrapped here, and one that is gone fails loudly.
 
 Started with an order as its argument, it is that worker itself, as a command that a supervisor runs; the faults of an
 order with a "once" are planted while the file of that name is not there.
 """
 
+import ctypes
 import faulthandler
 import importlib
 import json
@@ -20,6 +21,7 @@ import threading
 import time
 from pathlib import Path
 
+import online_model.learner
 import stream.commands.worker
 import stream.trainer
 import stream.trainer_link
@@ -44,11 +46,19 @@ STEPS = {
 }
 
 
-def plant(step, call, number):
-    """Send this process signal `number` right after the `call`-th call of `step` has done its work."""
+def plant(step, call, value):
+    """Send this process signal `value` right after the `call`-th call of `step` has done its work, or hang there."""
+    if step in BROKEN:
+        BROKEN[step](call, value)
+        return
     module, owner, name = STEPS[step]
     holder = importlib.import_module(module)
     holder = holder if owner is None else getattr(holder, owner)
+    after(holder, name, call, lambda *_: time.sleep(3600) if value == "hang" else os.kill(os.getpid(), value))
+
+
+def after(holder, name, call, act):
+    """Let `act(result, arguments)` follow the `call`-th call of a function; call 0: each one."""
     original = getattr(holder, name)
     calls = 0
 
@@ -56,13 +66,58 @@ def plant(step, call, number):
         nonlocal calls
         result = original(*arguments, **named)
         calls += 1
-        if calls == call and number == "hang":
-            time.sleep(3600)
-        elif calls == call:
-            os.kill(os.getpid(), number)
+        if call in (0, calls):
+            act(result, arguments)
         return result
 
     setattr(holder, name, faulty)
+
+
+def break_gradient(call, value):
+    """A gradient with such a number, beyond the check of those that are computed."""
+
+    def fill(gradients, _):
+        if gradients is not None:
+            gradients.vectors[0] = value
+
+    after(online_model.learner, "gradients", call, fill)
+
+
+def break_weight(call, value):
+    """A weight that becomes such a number after a step, as a bit that flips in memory does."""
+    after(OnlineLearner, "learn", call, lambda _, of: of[0]._recurrent.table.vectors[0].fill_(value))
+
+
+def jump_clock(seconds, offsets):
+    """The wall clock of this process jumps by each of the offsets in turn, every so many seconds."""
+    started, real, real_ns = time.monotonic(), time.time, time.time_ns
+
+    def offset():
+        return offsets[int((time.monotonic() - started) / seconds) % len(offsets)]
+
+    time.time = lambda: real() + offset()
+    time.time_ns = lambda: real_ns() + int(offset() * 1e9)
+    assert stream.trainer.time is real, "the trainer's clock is another one"
+    stream.trainer.Trainer.__init__.__defaults__ = (time.time,)
+
+
+def obey_permissions(_call, _value):
+    """Let the modes of files and folders count for root as well: give away the capability to override them."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then the upper halves
+    assert libc.capget(header, sets) == 0
+    for low in range(3):
+        sets[low] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, sets) == 0
+
+
+BROKEN = {
+    "gradient": break_gradient,
+    "weight": break_weight,
+    "clock": jump_clock,
+    "permissions": obey_permissions,
+}
 
 
 class WeightsThatStay:

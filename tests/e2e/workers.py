@@ -75,6 +75,14 @@ class Worker:
         except OSError:
             return None
 
+    def metrics(self):
+        """Values of the metrics that have no labels."""
+        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=10) as answer:
+            lines = [
+                line.split(" ") for line in answer.read().decode().splitlines() if "{" not in line and line[0] != "#"
+            ]
+        return {name: float(value) for name, value in lines}
+
     def is_ready(self):
         assert self.poll() is None, f"ended with {self.poll()} before it was ready:\n{self.output}"
         answer = self.get("/ready")
@@ -231,6 +239,19 @@ class Application:
             },
         )
 
+    def settings_of(self, name):
+        """What worker `name` reads from its environment, for a part of it that runs in this process."""
+        found = {key: value for key, value in self.environment(name).items() if key.startswith("MILLSTREAM_")}
+        with pytest.MonkeyPatch.context() as patch:
+            for key, value in found.items():
+                patch.setenv(key, value)
+            return Settings()
+
+    @property
+    def examples_log(self):
+        """The one partition of the examples."""
+        return TopicPartition(self.settings.training_examples_topic, 0)
+
     def create_topics(self):
         create_missing(self.settings)
         return self
@@ -255,12 +276,12 @@ class Application:
         )
         return done.returncode, done.stdout + done.stderr
 
-    def start_command(self, name="w0", **more):
-        """Start a worker as people do, with the installed command."""
+    def start_command(self, name="w0", *options, **more):
+        """Start a worker as people do, with the installed command and its options."""
         log = self.folder / f"{name}-{len(self.workers)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*COMMAND, "worker"],
+                [*COMMAND, "worker", *options],
                 env=self.environment(name, **more),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -343,8 +364,7 @@ class Application:
 
     def until_learned(self):
         """Wait until a checkpoint holds every example that is in the log now."""
-        log = TopicPartition(self.settings.training_examples_topic, 0)
-        end = eventually(lambda: self._watermarks(log), "the end of the examples")[1]
+        end = eventually(lambda: self._watermarks(self.examples_log), "the end of the examples")[1]
         eventually(lambda: self._learned_to() >= end, lambda: f"examples to {end} in a checkpoint:\n{self.logs()}")
 
     def _watermarks(self, partition):
