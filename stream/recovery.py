@@ -6,7 +6,6 @@ from time import monotonic
 from typing import NamedTuple
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
     Consumer,
     IsolationLevel,
     KafkaError,
@@ -25,6 +24,8 @@ logger = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 30.0
 STALL_SECONDS = 60.0
 CHUNK = 10_000
+POLL_SECONDS = 0.02
+"""A read that finds fewer records than a chunk waits so long for more, the last one in vain."""
 
 
 class RecoveryError(RuntimeError):
@@ -66,12 +67,15 @@ def read_changelog(settings: Settings, partitions: Iterable[int], apply: Callabl
     waiting = {partition for partition, end in ends.items() if end > 0}
     if not waiting:
         return 0
+    # Told to look for the beginning itself, the client does so before it knows the leaders, and again half a second
+    # later, or three seconds.
+    starts = _log_starts(admin, topic, waiting)
     consumer = Consumer(_reader_config(settings))
     n_records, heard = 0, monotonic()
     try:
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in waiting])
+        consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
         while waiting:
-            for message in consumer.consume(CHUNK, 0.2):
+            for message in consumer.consume(CHUNK, POLL_SECONDS):
                 heard = monotonic()
                 error = message.error()
                 if error is None:
@@ -109,7 +113,19 @@ def high_watermarks(
         BrokerSilent: The broker does not say.
     """
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka leaves it untyped
-    wanted = {TopicPartition(topic, partition): latest for partition in partitions}
+    return _listed(admin, topic, partitions, latest, timeout_seconds)
+
+
+def _log_starts(admin: AdminClient, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    """Return the offset of the first record of each partition."""
+    earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+    return _listed(admin, topic, partitions, earliest, TIMEOUT_SECONDS)
+
+
+def _listed(
+    admin: AdminClient, topic: str, partitions: Iterable[int], spec: OffsetSpec, timeout_seconds: float
+) -> dict[int, int]:
+    wanted = {TopicPartition(topic, partition): spec for partition in partitions}
     if not wanted:
         return {}
     try:
@@ -119,7 +135,7 @@ def high_watermarks(
         )
         return {tp.partition: future.result(timeout_seconds).offset for tp, future in futures.items()}
     except (KafkaException, TimeoutError) as error:
-        raise BrokerSilent(f"the ends of {topic} cannot be read: {error}") from error
+        raise BrokerSilent(f"the bounds of {topic} cannot be read: {error}") from error
 
 
 class StartOffsets:

@@ -5,16 +5,17 @@ import os
 import random
 import select
 import signal
-import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import monotonic
+from typing import Protocol
 
 from stream.errors import KafkaAway
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 0.25
+AWAY_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 HEALTHY_AFTER_SECONDS = 60.0
 USAGE_EXIT_CODE = 2
@@ -30,10 +31,10 @@ def pause_after(code: int, n_failures: int, jitter: Callable[[], float] = random
     """Return how long to wait after a run that ended with this code, the n-th failure in a row.
 
     >>> [pause_after(code, 3, lambda: 0.0) for code in (1, 69, 70, 75)]
-    [4.0, 1.0, 4.0, 60.0]
+    [1.0, 1.0, 1.0, 60.0]
     """
     if code == AWAY_EXIT_CODE:
-        return pause_seconds(1, jitter)
+        return AWAY_PAUSE_SECONDS * (1 + 0.1 * jitter())
     return pause_seconds(99 if code == TAKEN_OVER_EXIT_CODE else n_failures, jitter)
 
 
@@ -41,7 +42,7 @@ def pause_seconds(n_failures: int, jitter: Callable[[], float] = random.random) 
     """Return how long to wait after the n-th failure in a row, the first being 1.
 
     >>> pause_seconds(1, lambda: 0.0), pause_seconds(3, lambda: 0.0), pause_seconds(99, lambda: 0.0)
-    (1.0, 4.0, 60.0)
+    (0.25, 1.0, 60.0)
     """
     pause: float = min(FIRST_PAUSE_SECONDS * 2 ** min(n_failures - 1, 10), LONGEST_PAUSE_SECONDS)
     return pause * (1 + 0.1 * jitter())
@@ -56,11 +57,29 @@ def exit_status(code: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def supervise(command: Sequence[str], stop_seconds: float) -> int:
-    """Run `command` until it ends well, ends for wrong settings, or this process is told to stop.
+class Run(Protocol):
+    """A process that was started; a `subprocess.Popen` is one."""
+
+    returncode: int | None
+
+    def wait(self) -> int:
+        """Wait for its end and return its exit code."""
+        ...
+
+    def send_signal(self, sig: int, /) -> None:
+        """Send it a signal."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once."""
+        ...
+
+
+def supervise(start: Callable[[], Run], stop_seconds: float) -> int:
+    """Start a run again and again, until it ends well, ends for wrong settings, or this process is told to stop.
 
     Args:
-        command: What to run.
+        start: Starts one.
         stop_seconds: Patience with a run that was told to stop; after it, it is killed.
 
     Returns:
@@ -72,7 +91,7 @@ def supervise(command: Sequence[str], stop_seconds: float) -> int:
     n_failures = 0
     while True:
         started = monotonic()
-        code = stop.watch(subprocess.Popen(command)).wait()
+        code = stop.watch(start()).wait()
         if stop.asked or code in (0, USAGE_EXIT_CODE):
             return exit_status(code)
         n_failures = 1 if monotonic() - started > HEALTHY_AFTER_SECONDS else n_failures + 1
@@ -91,7 +110,7 @@ class _Stop:
     def __init__(self, patience_seconds: float) -> None:
         self.asked = False
         self._patience_seconds = patience_seconds
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Run | None = None
         self._reading, self._writing = os.pipe()
 
     def ask(self, number: int, _: object) -> None:
@@ -101,7 +120,7 @@ class _Stop:
         self.asked = True
         self._tell(number)
 
-    def watch(self, child: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
+    def watch(self, child: Run) -> Run:
         """Pass the request on to this process; one that came while it was being born is passed on now."""
         self._child = child
         if self.asked:

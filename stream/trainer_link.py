@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any, Protocol
 
+from stream.forked import may_fork
 from stream.identity import Identity
 from stream.log_limit import configure
 from stream.settings import Settings
@@ -181,7 +181,7 @@ class _Process:
         return self._process is not None and self._exit_code() is None
 
     def launch(self) -> None:
-        context: Any = multiprocessing.get_context("fork" if _may_fork() else "spawn")
+        context: Any = multiprocessing.get_context("fork" if may_fork() else "spawn")
         self._pipe, child_pipe = context.Pipe()
         # A fork holds our end of the pipe too, and would never see that we are gone.
         ours = self._pipe if context.get_start_method() == "fork" else None
@@ -232,12 +232,6 @@ class _Process:
             return self._process.exitcode
 
 
-def _may_fork() -> bool:
-    """Say whether a fork is safe: other threads would be gone in the child, and the locks that they held would not."""
-    tasks = Path("/proc/self/task")  # of the kernel: librdkafka's threads, or torch's, are not Python's
-    return tasks.is_dir() and len(list(tasks.iterdir())) == 1
-
-
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
     """Let a child be born that Ctrl-C does not reach: it inherits the mask, until it has said that it ignores them."""
@@ -255,7 +249,6 @@ def _child(settings: Settings, pipe: Connection, parents_end: Connection | None)
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     configure(settings.log_level)
 
     from stream.trainer import Trainer
@@ -266,6 +259,7 @@ def _child(settings: Settings, pipe: Connection, parents_end: Connection | None)
         identity, instance_id = Identity.loads(order), pipe.recv_bytes().decode()
     except (EOFError, OSError):  # the parent is gone before it said what to work on
         os._exit(RESTART_EXIT_CODE)
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())  # before there is an order, it just ends
     threading.Thread(target=_obey, args=(pipe, stop), name="orders", daemon=True).start()
     code = Trainer(settings, identity, instance_id, lambda message: pipe.send_bytes(encode(message))).run(stop)
     logging.shutdown()

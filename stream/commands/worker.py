@@ -1,9 +1,11 @@
 """`millstream worker`: take events, answer them, learn from them."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
+import subprocess
 import sys
 from typing import Annotated
 
@@ -11,7 +13,7 @@ import typer
 
 from stream.errors import StartupError
 from stream.log_limit import configure
-from stream.settings import Settings
+from stream.settings import Settings, SettingsError, load_settings
 
 STOP_MARGIN_SECONDS = 5.0
 """A worker cuts its own stop short; one that does not even do that is killed so much later."""
@@ -24,30 +26,55 @@ def worker(
     ] = False,
 ) -> None:
     """Answer events with recommendations, and learn from them, until told to stop."""
-    if supervise:
-        from stream.supervise import supervise as keep_running
+    raise typer.Exit(_supervised(ctx.obj) if supervise else run(ctx.obj))
 
-        configure(ctx.obj.log_level)
-        command = [sys.executable, "-m", "stream.cli", "worker"]
-        raise typer.Exit(keep_running(command, ctx.obj.stop_timeout_seconds + STOP_MARGIN_SECONDS))
-    raise typer.Exit(run(ctx.obj))
+
+def _supervised(settings: Settings) -> int:
+    """Run workers, one after another. Each is a fork that finds everything imported; its settings are read anew."""
+    configure(settings.log_level)
+    _import_all()
+    from stream.forked import Forked, may_fork
+    from stream.supervise import Run, supervise
+
+    def start() -> Run:
+        if may_fork():
+            return Forked(_run_told)
+        return subprocess.Popen([sys.executable, "-m", "stream.cli", "worker"])
+
+    gc.freeze()  # else the first collection in a fork copies every page that it could share
+    return supervise(start, settings.stop_timeout_seconds + STOP_MARGIN_SECONDS)
+
+
+def _run_told() -> int:
+    """Run a worker; what a user can mend is one line, as the command line tells it."""
+    try:
+        return run(load_settings())
+    except (SettingsError, StartupError) as error:
+        print(f"millstream: {error}", file=sys.stderr, flush=True)
+        return getattr(error, "exit_code", 2)
+
+
+def _import_all() -> None:
+    """Import what a worker and its trainer need, without starting a thread."""
+    # Nothing waits for numpy's linear algebra; its pool of threads, made by the import, would rule out a fork.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import stream.trainer
+    import stream.worker  # noqa: F401
 
 
 def run(settings: Settings) -> int:
     """Run a worker in this process and return its exit code."""
     configure(settings.log_level)
-    # Nothing waits for numpy's linear algebra; its pool of threads, made by the import, would rule out a fork.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from stream.topics.preflight import preflight
 
     checked = preflight(settings)  # fails fast, before torch is loaded
     for warning in checked.warnings:
         logging.getLogger(__name__).warning("%s", warning)
+    _import_all()
     import uvloop
     from confluent_kafka import KafkaException
     from prometheus_client import CollectorRegistry
 
-    import stream.trainer  # noqa: F401  # imported once, for the trainer's process too
     from monitoring.metrics import Metrics
     from stream.instance import Instance
     from stream.trainer_link import TrainerHandle

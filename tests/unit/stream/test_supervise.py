@@ -15,12 +15,12 @@ from stream.supervise import pause_seconds
 
 DEADLINE = 30.0
 SUPERVISOR = """
-import logging, sys
+import logging, subprocess, sys
 from stream import supervise
 logging.basicConfig(level="INFO", stream=sys.stderr)
 supervise.FIRST_PAUSE_SECONDS = 0.05
 supervise.HEALTHY_AFTER_SECONDS = float(sys.argv[2])
-sys.exit(supervise.supervise([sys.executable, "-c", sys.argv[1]], 0.5))
+sys.exit(supervise.supervise(lambda: subprocess.Popen([sys.executable, "-c", sys.argv[1]]), 0.5))
 """
 RUN = """
 import os, signal, sys, time
