@@ -340,7 +340,8 @@ class Worker:
         match message:
             case Started():
                 self._totals.setdefault("returns", message.n_returns)  # those of earlier processes
-                self._pressure.live_since = message.live_since
+                if message.live_since is not None:  # none: it knows of no earlier run, or has gone back
+                    self._pressure.live_since = message.live_since
                 report_start(self.metrics, message)
             case Updated():
                 done = self._threads.compute.submit(self._serving.apply, message.payload, message.oldest_logged_at)

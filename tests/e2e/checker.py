@@ -268,11 +268,12 @@ NEVER = "examples learned never"
 def check(application, set_aside=0):
     """Hold everything that an application wrote against what its events amount to.
 
-    All of its events are committed, and its workers have stopped. So many examples were set aside on purpose.
+    All of its events are committed, and its workers have stopped. So many examples were set aside on purpose; None
+    where that depends on when the trainer went back.
     """
     report = audit(application)
     assert not report.faults(), "\n".join(report.faults())
-    assert report.counts["quarantined"] == set_aside
+    assert set_aside is None or report.counts["quarantined"] == set_aside
     return report
 
 

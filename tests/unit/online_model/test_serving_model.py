@@ -132,9 +132,9 @@ def test_a_full_update_may_come_from_another_run(config, copy, batches):
     assert answers(copy, batches(1, prefix="other ")[0]) == answers(other, batches(1, prefix="other ")[0])
 
 
-def test_after_loading_the_first_update_is_full(config, learner, copy, batches):
+def test_after_loading_the_first_update_is_full(learner, copy, batches):
     learner.learn(batches(1, seed=2)[0])
-    resumed = OnlineLearner(config, lineage="02RUN")
+    resumed = OnlineLearner(learner.config, lineage="02RUN")
     resumed.load_state(learner.state())
     update = resumed.update()
     assert update.full

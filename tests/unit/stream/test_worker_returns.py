@@ -34,7 +34,7 @@ def facts(n_returns, **changes):
 
 def test_returns_are_counted_once_and_not_those_of_earlier_processes():
     worker = object.__new__(Worker)
-    worker._totals, worker._learning_lag = {}, 0
+    worker._totals, worker._learning_lag, worker._learned_to = {}, 0, -1
     worker.metrics = metrics = Metrics(CollectorRegistry())
     for message in (started(2), facts(2, on_trial=True), facts(2, on_trial=True)):
         worker._heard(message)
