@@ -1,7 +1,8 @@
 """How long a worker that was killed is away: from SIGKILL to the first answer of its successor.
 
-The users' states and the checkpoint have the size that they have in use; events come all the while. The timeline is
-what the new worker logs, and what can be seen of it from outside.
+The users' states and the checkpoint have the size that they have in use; events come all the while. It is killed under
+`--supervise`, whose supervisor starts it again, and alone, started again at once by somebody else. The timeline is what
+the new worker logs, and what can be seen of it from outside.
 """
 
 import json
@@ -30,6 +31,7 @@ RATE = 50.0
 """Events a second while the worker is away and comes back: enough that one always waits, few enough to be no load."""
 SETTLE_SECONDS = 3.0
 _LOGGED = re.compile(r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) \w+ (?P<what>.*)$")
+_WAYS: dict[str, tuple[str, ...]] = {"supervised": ("--supervise",), "alone": ()}
 _FIRST_ANSWER = "first answer"
 _MAX_WORDS = 100
 
@@ -54,24 +56,33 @@ def measure(settings: Settings, n_users: int, n_items: int, n_events: int, kills
         at.produce("synthetic", "--rate", "max", "--items", str(n_items), "--events", str(n_events), "--seed", "1")
         sizes = {"state_bytes": median_bytes(states), "items": _train(at, len(at.read(at.settings.topics.events[0])))}
         sizes["checkpoint_mib"] = _newest_checkpoint_mib(at.settings.checkpoint_dir)
-        at.start_worker()
         with at.load(RATE, "--items", str(n_items), "--seed", "2"):
             answers = _Answers(at)
-            answers.wait_for(since=time.time() * 1000)
-            returns = [_restart(at, answers) for _ in range(kills)]
+            found = {label: _returns(at, answers, options, kills) for label, options in _WAYS.items()}
             answers.close()
-    middle = sorted(returns, key=lambda one: one.seconds)[len(returns) // 2]
+    notes = [
+        f"From SIGKILL to the first answer. A state has {sizes['state_bytes']:.0f} bytes in the median; "
+        f"{sizes['items']:,.0f} items, a checkpoint of {sizes['checkpoint_mib']:.1f} MiB."
+    ]
+    for label, returns in found.items():
+        middle = sorted(returns, key=lambda one: one.seconds)[len(returns) // 2]
+        notes += [f"{label}:", *(f"{seconds:8.2f} s  {what}" for seconds, what in middle.marks)]
     return Measured(
         "restart",
-        [{"SIGKILL to first answer": {"seconds": one.seconds}} for one in returns],
+        [{label: {"seconds": returns[number].seconds} for label, returns in found.items()} for number in range(kills)],
         {"users": n_users, "items": n_items, "events": n_events},
-        {**sizes, "timelines": [one.marks for one in returns]},
-        [
-            f"a state has {sizes['state_bytes']:.0f} bytes in the median; {sizes['items']:,.0f} items, "
-            f"a checkpoint of {sizes['checkpoint_mib']:.1f} MiB",
-            *(f"{seconds:8.2f} s  {what}" for seconds, what in middle.marks),
-        ],
+        {**sizes, "timelines": {label: [one.marks for one in returns] for label, returns in found.items()}},
+        notes,
     )
+
+
+def _returns(at: Rig, answers: "_Answers", options: tuple[str, ...], kills: int) -> list[_Return]:
+    """Kill a worker that was started with these options so many times."""
+    at.start_worker(*options)
+    answers.wait_for(since=time.time() * 1000)
+    returns = [_restart(at, answers, supervised=bool(options)) for _ in range(kills)]
+    at.end_worker()
+    return returns
 
 
 def _train(at: Rig, n_events: int) -> int:
@@ -92,18 +103,23 @@ def _newest_checkpoint_mib(folder: Path) -> float:
     return sum(file.stat().st_size for file in newest.rglob("*") if file.is_file()) / 2**20
 
 
-def _restart(at: Rig, answers: "_Answers") -> _Return:
-    """Kill the worker, start it again, and watch until it answers."""
+def _restart(at: Rig, answers: "_Answers", *, supervised: bool) -> _Return:
+    """Kill the worker, start it again where nobody else does, and watch until it answers."""
+    import psutil
+
     time.sleep(SETTLE_SECONDS)
     assert at.worker is not None
     log_path, log_start = at.worker.log_path, at.worker.log_path.stat().st_size
     one = _Return(time.time())
-    at.kill_worker()
-    one.mark("killed, and waited for")
-    worker = at.spawn_worker()
-    one.mark("process started")
+    if supervised:
+        (worker,) = psutil.Process(at.worker.pid).children()
+        worker.kill()
+    else:
+        at.kill_worker()
+        at.spawn_worker()
+        one.mark("process started")
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(at.web, worker.pid, one, stop), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(at.web, at.worker.pid, one, stop), daemon=True)
     watcher.start()
     answers.wait_for(since=one.killed_at * 1000)
     one.mark(_FIRST_ANSWER)
@@ -140,23 +156,18 @@ def _watch(web: str, pid: int, one: _Return, stop: threading.Event) -> None:
 
     while not stop.wait(0.01):
         with suppress(psutil.Error, OSError):
-            worker = psutil.Process(pid)
-            _note_libraries("worker", worker.pid, note)
-            for child in worker.children():
-                if "--multiprocessing-fork" in child.cmdline():
-                    note("trainer: process")
-                    _note_libraries("trainer", child.pid, note)
+            _note_libraries(pid, note)
         for condition, holds in _conditions(web).items():
             if holds:
                 note(f"/ready: {condition}")
 
 
-def _note_libraries(who: str, pid: int, note: Callable[[str], None]) -> None:
-    """Tell which of the large libraries a process has loaded: importing them is most of a start."""
+def _note_libraries(pid: int, note: Callable[[str], None]) -> None:
+    """Tell which of the large libraries a process has loaded: importing them is most of a start from nothing."""
     maps = Path(f"/proc/{pid}/maps").read_text()
     for library, name in (("librdkafka", "confluent-kafka"), ("libtorch_cpu", "torch"), ("llvmlite", "numba")):
         if library in maps:
-            note(f"{who}: loads {name}")
+            note(f"has loaded {name}")
 
 
 def _conditions(web: str) -> dict[str, bool]:

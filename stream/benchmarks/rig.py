@@ -81,10 +81,10 @@ class Rig:
         self.worker: Child | None = None
         self._cpu_of_the_dead = 0.0
 
-    def start_worker(self) -> float:
+    def start_worker(self, *options: str) -> float:
         """Start the worker; return the seconds until it was ready."""
         started = time.monotonic()
-        worker = self.spawn_worker()
+        worker = self.spawn_worker(*options)
         while time.monotonic() - started < READY_SECONDS:
             worker.check()
             try:
@@ -94,9 +94,9 @@ class Rig:
                 time.sleep(0.05)
         raise StartupError(f"the worker was not ready within {READY_SECONDS:.0f} s; its log is {worker.log_path}")
 
-    def spawn_worker(self) -> Child:
-        """Start the worker and do not wait for it."""
-        self.worker = Child("worker", ["worker"], self.variables, self.folder / "worker.log")
+    def spawn_worker(self, *options: str) -> Child:
+        """Start the worker, with options of its command, and do not wait for it."""
+        self.worker = Child("worker", ["worker", *options], self.variables, self.folder / "worker.log")
         self._stack.callback(self.worker.end, 30.0, self._hurry)
         return self.worker
 
