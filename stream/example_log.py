@@ -79,9 +79,12 @@ class ExampleLog:
         self._displaced_at: float | None = None
         self._patience = settings.kafka.session_timeout_seconds + DISPLACED_SECONDS
         self._logged_at = -LOGGED_EVERY_SECONDS
-        self._admin = AdminClient({**settings.librdkafka(), "log_level": 0})
-        self._consumer = Consumer({**_consumer_config(settings), "group.id": self._group, **self._member(settings)})
-        self._positions = Positions(settings)
+        try:
+            self._admin = AdminClient({**settings.librdkafka(), "log_level": 0})
+            self._consumer = Consumer({**_consumer_config(settings), "group.id": self._group, **self._member(settings)})
+            self._positions = Positions(settings)
+        except KafkaException as error:  # no client is connected yet: its settings do not fit together
+            raise TrainerRefused(f"the settings of Kafka cannot be used: {error.args[0].str()}") from error
 
     @property
     def position(self) -> int:

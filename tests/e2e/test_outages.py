@@ -7,7 +7,7 @@ import pytest
 
 from stream.brokers.ports import free_ports
 from tests.e2e.checker import check
-from tests.e2e.test_broker_faults import until_committed
+from tests.e2e.test_broker_faults import Supervised, until_committed
 from tests.e2e.test_watchdog import IMPATIENT
 from tests.e2e.visits import events
 from tests.e2e.workers import COMMAND, OffsetWatch, Worker, eventually
@@ -23,8 +23,7 @@ def went_through(worker):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["killed", "frozen"])
-def test_the_worker_outlives_its_broker_s_outage(applications, fresh_kafka, fault):
+def test_the_worker_outlives_a_broker_that_hangs(applications, fresh_kafka):
     """Nothing is lost or done twice, no alarm is raised, and the clients' complaints are bounded."""
     broker = fresh_kafka()
     application = applications(broker.bootstrap)
@@ -32,15 +31,9 @@ def test_the_worker_outlives_its_broker_s_outage(applications, fresh_kafka, faul
     with OffsetWatch(application) as offsets:
         with application.producing(events(800), per_second=100):
             until_committed(application, 50)
-            if fault == "killed":
-                broker.kill()
-            else:
-                broker.pause()
+            broker.pause()
             eventually(lambda: went_through(worker), lambda: f"an outage:\n{worker.output}")
-            if fault == "killed":
-                broker.start()  # same port, same data
-            else:
-                broker.resume()
+            broker.resume()
         application.until_done()
         application.until_learned()
     assert worker.poll() is None, worker.output
@@ -49,6 +42,28 @@ def test_the_worker_outlives_its_broker_s_outage(applications, fresh_kafka, faul
     seconds = re.findall(r"^\S+ (\d+:\d+:\d+)", worker.output, re.MULTILINE)
     assert len(seconds) < LINES_PER_SECOND * max(10, len(set(seconds))), worker.output
     assert worker.stop() == 0
+    check(application)
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_where_the_broker_dies_for_longer_than_a_transaction_lasts(applications, fresh_kafka):
+    """A broker that comes back without a transaction of the trainer's ends the worker; a supervisor starts it again."""
+    broker = fresh_kafka()
+    application = applications(broker.bootstrap, **SHORT)
+    supervised = Supervised(application)
+    supervised.worker.until_ready()
+    first = supervised.worker
+    with OffsetWatch(application) as offsets:
+        with application.producing(events(800), per_second=100):
+            until_committed(application, 50)
+            broker.kill()
+            eventually(lambda: went_through(first) or first.poll() is not None, lambda: f"an outage:\n{first.output}")
+            broker.start()  # same port, same data
+        supervised.until_done()
+        supervised.until_ready()
+        application.until_learned()
+    assert not offsets.went_back
+    assert supervised.worker.stop() == 0
     check(application)
 
 

@@ -27,7 +27,8 @@ def ended_with_70(application, worker, words):
 @pytest.mark.slow
 def test_numbers_that_are_none_are_never_served_or_saved(application):
     """NaN forced into a gradient, before there is a checkpoint to go back to; then infinity into a weight."""
-    worker = application.start(faults=[("gradient", 1, math.nan)]).until_ready()
+    never = {"TRAINER__CHECKPOINT_INTERVAL_SECONDS": "3600"}
+    worker = application.start(faults=[("gradient", 6, math.nan)], **never).until_ready()
     ended_with_70(application, worker, "the model has diverged")
     worker = application.start().until_ready()
     application.produce(events(40, seed=1))

@@ -21,11 +21,11 @@ IMPATIENT = {
 }
 
 SUPERVISOR = """
-import json, sys
+import json, subprocess, sys
 from stream.log_limit import configure
 from stream.supervise import supervise
 configure("INFO")
-sys.exit(supervise(json.loads(sys.argv[1]), 30.0))
+sys.exit(supervise(lambda: subprocess.Popen(json.loads(sys.argv[1])), 30.0))
 """
 
 
@@ -67,7 +67,7 @@ def test_a_trainer_that_stands_still_ends_the_worker_and_does_not_stay_behind(ap
     """It is stopped, so it cannot notice the end of its worker either: its lock would keep the next trainer out."""
     settings = IMPATIENT | {"TRAINER__ISOLATION": "process"}
     worker = application.start_command(**settings).until_ready()
-    (trainer,) = [child for child in psutil.Process(worker.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    (trainer,) = psutil.Process(worker.pid).children()
     trainer.suspend()
     application.produce(events(300))
     assert worker.wait() == 70

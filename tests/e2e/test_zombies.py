@@ -84,7 +84,7 @@ def test_a_paused_trainer_is_replaced_and_writes_nothing_when_it_wakes(applicati
     check(application)
 
 
-def test_a_worker_whose_instance_id_is_taken_ends_with_75_and_one_line(application):
+def test_a_worker_whose_instance_id_is_taken_ends_with_one_line(application):
     """Somebody copied a data folder, so no lock is in the way. The twin has fenced its transactions at the start.
 
     The two would take the place in the group from each other at every heartbeat, and neither would ever commit: that is
@@ -97,8 +97,10 @@ def test_a_worker_whose_instance_id_is_taken_ends_with_75_and_one_line(applicati
     (application.data_dir("twin") / "instance").write_text(application.instance("first") + "\n")
     twin = application.start("twin", trainer=False)
     with application.producing(events(200, seed=2), per_second=100):
-        assert first.wait() == 75
-    assert f"another process has taken over instance {application.instance('first')}" in only_line(first.output)
+        code = first.wait()
+    # It may be told by the group first, which gives it no partitions: then it cannot prove who has them.
+    taken = f"another process has taken over instance {application.instance('first')}"
+    assert {75: taken, 1: "once more: starting again"}[code] in only_line(first.output)
     eventually(
         lambda: twin.poll() is not None or application.lag() == 0, lambda: f"what becomes of the twin:\n{twin.output}"
     )
