@@ -41,6 +41,7 @@ bench: $(READY) ## The project's benchmarks
 	@$(BIN)/millstream bench all
 
 soak: $(READY) ## Half an hour of faults under load (SOAK_MINUTES, SOAK_SEED), then a page: what was lost, and when it flowed again
+	@$(BIN)/pytest -q -m long
 	@$(BIN)/python -m tests.soak
 
 format: $(READY) ## Rewrite the sources as the formatter wants them

@@ -24,8 +24,8 @@ class LagReader:
     def __init__(self, settings: Settings) -> None:
         self.error = "no answer in time"
         self._topic = settings.topics.events[0]
-        config: dict[str, Any] = {**settings.librdkafka(), "error_cb": self._remember, "log_level": 0}
-        self._admin = AdminClient(config)
+        self._config: dict[str, Any] = {**settings.librdkafka(), "error_cb": self._remember, "log_level": 0}
+        self._admin = AdminClient(self._config)
 
     def lag(self, positions: Mapping[Partition, int]) -> int | None:
         """Return how many records stand at or after `positions`; None when the broker does not answer."""
@@ -33,6 +33,8 @@ class LagReader:
             return self._lag(positions)
         except (BrokerSilent, KafkaException):
             self._admin.poll(0)
+            # A client that was refused an answer may go on being refused, with the broker back for minutes.
+            self._admin = AdminClient(self._config)
             return None
 
     def _lag(self, positions: Mapping[Partition, int]) -> int:

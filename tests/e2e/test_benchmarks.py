@@ -11,7 +11,7 @@ def settings(needs_kafka) -> Settings:
     return Settings()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_latency_by_rate_and_by_stage(settings, monkeypatch):
     monkeypatch.setattr(latency, "WARM_UP_SECONDS", 0.5)
     monkeypatch.setattr(latency, "DRAIN_SECONDS", 2.0)
@@ -24,7 +24,7 @@ def test_latency_by_rate_and_by_stage(settings, monkeypatch):
     assert {"50/s wait", "50/s score", "50/s publish", "50/s transaction"} <= rows.keys()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_another_users_list_names_what_was_taught(settings, monkeypatch):
     monkeypatch.setattr(freshness, "WARM_UP_SECONDS", 1.0)
     monkeypatch.setattr(freshness, "BACKLOG", 500)

@@ -13,7 +13,7 @@ from tests.e2e.visits import events
 from tests.e2e.workers import COMMAND, OffsetWatch, Worker, eventually
 
 # An outage longer than both ends what is under way; the watchdog has less patience than that.
-SHORT = IMPATIENT | {"KAFKA__TRANSACTION_TIMEOUT_SECONDS": "3", "KAFKA__DELIVERY_TIMEOUT_SECONDS": "4"}
+SHORT = {"KAFKA__TRANSACTION_TIMEOUT_SECONDS": "3", "KAFKA__DELIVERY_TIMEOUT_SECONDS": "4"}
 LINES_PER_SECOND = 5
 
 
@@ -22,12 +22,12 @@ def went_through(worker):
     return "outage generation=" in worker.output and "broker does not answer" in worker.output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_worker_outlives_a_broker_that_hangs(applications, fresh_kafka):
     """Nothing is lost or done twice, no alarm is raised, and the clients' complaints are bounded."""
     broker = fresh_kafka()
     application = applications(broker.bootstrap)
-    worker = application.start(**SHORT).until_ready()
+    worker = application.start(**IMPATIENT, **SHORT).until_ready()
     with OffsetWatch(application) as offsets:
         with application.producing(events(800), per_second=100):
             until_committed(application, 50)
@@ -67,7 +67,7 @@ def test_nothing_is_lost_where_the_broker_dies_for_longer_than_a_transaction_las
     check(application)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_supervised_worker_waits_for_a_broker_that_comes_later(applications, fresh_kafka, tmp_path):
     """One clear line while there is none; with the broker there, the worker is soon at work."""
     (port,) = free_ports(1)

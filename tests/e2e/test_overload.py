@@ -7,6 +7,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -157,6 +158,7 @@ def test_ten_times_the_capacity_is_survived_and_then_all_is_as_before(applicatio
     assert_alerts_fire_and_clear(gauges, tmp_path)
 
 
+@pytest.mark.long
 def test_a_kill_in_the_middle_loses_nothing_and_goes_on_giving_way(application):
     worker = start_live(application)
     overload(application, Gauges(worker), seconds=1)

@@ -1,4 +1,4 @@
-"""Workers that go wrong from inside: numbers that are none, a loop that stands still, a trainer gone, a clock."""
+"""Workers that go wrong from inside: numbers that are none, a trainer gone, a clock."""
 
 import math
 import time
@@ -50,18 +50,7 @@ def test_numbers_that_are_none_are_never_served_or_saved(application):
     check(application, set_aside=None)
 
 
-def test_a_loop_that_stands_still_is_ended_by_the_watchdog(application):
-    """The process is alive, its threads commit and learn, and nobody answers."""
-    worker = application.start(faults=[("loop", 3, "hang")], WATCHDOG__LOOP_SECONDS="3").until_ready()
-    ended_with_70(application, worker, "watchdog ends the worker: the event loop has not run")
-    worker = application.start().until_ready()
-    application.until_done()
-    application.until_learned()
-    assert worker.stop() == 0
-    check(application)
-
-
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_trainer_that_is_killed_alone_is_started_again_with_its_worker(application):
     """The installed command with its own supervisor; nobody else restarts anything."""
     supervisor = application.start_command("w0", "--supervise", TRAINER__ISOLATION="process").until_ready()

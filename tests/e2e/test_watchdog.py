@@ -80,7 +80,7 @@ def test_a_trainer_that_stands_still_ends_the_worker_and_does_not_stay_behind(ap
     check(application)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_supervisor_starts_a_stuck_worker_again(application):
     """The whole way: the loop is blocked, the watchdog ends the process, the supervisor starts it, nothing is lost."""
     log, once = application.folder / "supervised.log", application.folder / "planted"
