@@ -168,8 +168,12 @@ class ExampleLog:
         self._positions.commit(offset, membership)
 
     def close(self) -> None:
-        """Let go of the broker; a static member stays listed until its session ends."""
-        self._consumer.close()
+        """Let go of the broker; a static member stays listed until its session ends.
+
+        Not by the client's own close: it calls back for an assignment that comes just then, and taking that waits for
+        a thread which has ended, with the interpreter's lock held.
+        """
+        del self._consumer
 
     def _member(self, settings: Settings) -> dict[str, str | int]:
         session_ms = int(settings.kafka.session_timeout_seconds * 1000)
