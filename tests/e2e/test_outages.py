@@ -45,7 +45,7 @@ def test_the_worker_outlives_a_broker_that_hangs(applications, fresh_kafka):
     check(application)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nothing_is_lost_where_the_broker_dies_for_longer_than_a_transaction_lasts(applications, fresh_kafka):
     """A broker that comes back without a transaction of the trainer's ends the worker; a supervisor starts it again."""
     broker = fresh_kafka()
