@@ -159,7 +159,8 @@ _PASSING = {
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 
 
-def _produce(producer: Producer, outputs: Iterable[Output]) -> None:
+def produce_all(producer: Producer, outputs: Iterable[Output]) -> None:
+    """Queue all outputs; whoever calls flushes."""
     produce = producer.produce
     for topic, key, value, headers, partition in outputs:
         where = UNASSIGNED if partition is None else partition
@@ -175,13 +176,19 @@ def _produce(producer: Producer, outputs: Iterable[Output]) -> None:
     producer.poll(0)
 
 
+def _connect(config: dict[str, str | int | float]) -> tuple[Producer, _Deliveries]:
+    """Return a new producer, and where its failed deliveries are told."""
+    deliveries = _Deliveries()
+    return Producer({**config, **deliveries.config}), deliveries
+
+
 class Publisher:
     """The idempotent producer of recommendations, rejects and examples."""
 
     def __init__(self, settings: Settings) -> None:
         self._config = producer_config(settings)
+        self._producer, self._deliveries = _connect(self._config)
         self._timeout = settings.kafka.delivery_timeout_seconds + 5
-        self._renew()
 
     def publish(self, outputs: Iterable[Output]) -> None:
         """Deliver all outputs: one flush, every failure noticed.
@@ -192,19 +199,15 @@ class Publisher:
         """
         try:
             try:
-                _produce(self._producer, outputs)
+                produce_all(self._producer, outputs)
             except KafkaException as error:
                 kind = Outage if is_passing(error.args[0]) else DeliveryFailed
                 raise kind(f"an output could not be queued: {error.args[0]}") from error
             self._deliveries.check("outputs", self._producer.flush(self._timeout))
         except Outage:
             _discard(self._producer)
-            self._renew()
+            self._producer, self._deliveries = _connect(self._config)
             raise
-
-    def _renew(self) -> None:
-        self._deliveries = _Deliveries()
-        self._producer = Producer({**self._config, **self._deliveries.config})
 
     def close(self, timeout_seconds: float) -> None:
         """Give what is queued a last chance."""
@@ -225,6 +228,7 @@ class Committer:
         self._changelog = settings.user_state_topic
         self._timeout = settings.kafka.delivery_timeout_seconds + 5
         self._patience = settings.kafka.transaction_timeout_seconds
+        self._broken = False
         self._config: dict[str, str | int | float] = {
             **producer_config(settings),
             "transactional.id": f"{settings.app_id}-{instance_id}",
@@ -234,8 +238,7 @@ class Committer:
             **TRANSACTION_RECOVERY,
             **settings.kafka.properties,
         }
-        self._broken = False
-        self._renew()
+        self._producer, self._deliveries = _connect(self._config)
 
     def start(self) -> None:
         """Fence predecessors of this instance, and decide what they left open: after it, nothing of theirs can happen.
@@ -265,13 +268,9 @@ class Committer:
         if not self._broken:
             return
         _discard(self._producer)
-        self._renew()
+        self._producer, self._deliveries = _connect(self._config)
         self.start()
         self._broken = False
-
-    def _renew(self) -> None:
-        self._deliveries = _Deliveries()
-        self._producer = Producer({**self._config, **self._deliveries.config})
 
     def commit(
         self, changes: Iterable[StateChange], positions: Mapping[Partition, int], assignment: Assignment
@@ -329,7 +328,7 @@ class Committer:
 
     def write_changelog(self, changes: Iterable[StateChange]) -> None:
         """Write the new states and wait until the broker has them: offsets must not be sent before."""
-        _produce(
+        produce_all(
             self._producer,
             (Output(self._changelog, change.key, change.value, None, change.partition) for change in changes),
         )

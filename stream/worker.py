@@ -232,7 +232,7 @@ class Worker:
         )
 
     def _process(self, batch: Batch, users: UserTable) -> Processed:
-        self.metrics.observe_wait((now_ms() - min(record.timestamp for record in batch.records)) / 1000)
+        self.metrics.observe_wait((now_ms() - self._taken.oldest_ms) / 1000)
         model = self._serving.model
         return self._scorer.process(batch.records, users, model, model.version, regime=self._pressure.regime)
 

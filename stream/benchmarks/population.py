@@ -14,7 +14,7 @@ from confluent_kafka import Message, Producer
 from online_model.protocol import Ranked, Request
 from stream.behaviors import behavior_table
 from stream.benchmarks.rig import Rig
-from stream.delivery import producer_config
+from stream.delivery import Output, produce_all, producer_config
 from stream.intake import Record
 from stream.loading import IDENTITY_KEY
 from stream.scorer import Scorer
@@ -103,16 +103,13 @@ def fill_changelog(settings: Settings, states: Sequence[bytes], n_users: int) ->
     checked = preflight(settings)
     producer = Producer({**producer_config(settings), "linger.ms": 50})
     topic, n_bytes = settings.user_state_topic, 0
-    for number in range(checked.event_partitions):
-        producer.produce(topic, checked.identity.dumps(), IDENTITY_KEY, partition=number)
+    identity = checked.identity.dumps()
+    partitions = range(checked.event_partitions)
+    produce_all(producer, (Output(topic, IDENTITY_KEY, identity, None, number) for number in partitions))
     for user_id, state in _population(states, n_users):
         n_bytes += len(state)
-        while True:
-            try:
-                producer.produce(topic, state, user_id.encode(), home_partition(user_id, checked.event_partitions))
-                break
-            except BufferError:
-                producer.poll(0.1)
+        home = home_partition(user_id, checked.event_partitions)
+        produce_all(producer, [Output(topic, user_id.encode(), state, None, home)])
     if left := producer.flush(FLUSH_SECONDS):
         raise RuntimeError(f"{left} states were not written within {FLUSH_SECONDS:.0f} s")
     return n_bytes

@@ -87,16 +87,25 @@ def conclude(measured: Measured, settings: Settings, json_path: Path | None = No
     last = last_run(place)
     run = _as_json(measured, settings)
     before = None if last is None else {"date": last["date"], "medians": last["medians"]}
-    text = json.dumps({**run, "last": before}, indent=2) + "\n"
-    if json_path == STDOUT:
-        sys.stdout.write(text)
-    elif json_path is not None:
-        json_path.write_text(text)
-    console = _console(stderr=json_path == STDOUT)
+    console = write_json(json_path, {**run, "last": before})
     console.print(_table(measured, last))
     for note in measured.notes:
         console.print(note)
     _keep(place, run, console)
+
+
+def write_json(path: Path | None, result: Mapping[str, Any]) -> Console:
+    """Write one JSON object where one is asked for; `-` is standard output.
+
+    Returns:
+        Where the table goes: to standard error, where the object stands on standard output.
+    """
+    text = json.dumps(result, indent=2) + "\n"
+    if path == STDOUT:
+        sys.stdout.write(text)
+    elif path is not None:
+        path.write_text(text)
+    return _console(stderr=path == STDOUT)
 
 
 def default_folder() -> Path:

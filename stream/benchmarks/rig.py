@@ -1,6 +1,5 @@
 """A broker and a worker of the benchmark's own, and readings of both."""
 
-import json
 import os
 import re
 import secrets
@@ -228,9 +227,3 @@ def synthetic_file(file: Path | None, n_events: int) -> Iterator[Path]:
         path = at.folder / "synthetic.jsonl"
         path.write_bytes(b"".join((as_bytes(message.value()) or b"") + b"\n" for message in records))
         yield path
-
-
-def write_json(path: Path | None, result: Mapping[str, Any]) -> None:
-    """Write one JSON object to a file, where one is named."""
-    if path is not None:
-        path.write_text(json.dumps(result, indent=2) + "\n")

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stream.benchmarks.record import conclude, machine
+from stream.benchmarks.record import conclude, machine, write_json
 from stream.errors import StartupError
 from stream.settings import Settings
 
@@ -137,15 +137,14 @@ def endless(
     from rich.progress import Progress
 
     from stream.benchmarks import endless as benchmark
-    from stream.benchmarks.rig import write_json
 
     torch.set_num_threads(1)  # steps so small are only slowed by more
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("learning", total=events)
         config = benchmark.small(settings.model)
         facts = asdict(benchmark.run(config, events, on_events=lambda n, _: progress.update(task, completed=n)))
-    write_json(json_path, {**_machine(), **facts, "settings": config.to_mapping()})
-    _print("endless", list(facts.items()))
+    console = write_json(json_path, {**_machine(), **facts, "settings": config.to_mapping()})
+    _print(console, "endless", list(facts.items()))
 
 
 @app.command()
@@ -164,19 +163,18 @@ def negatives(
     from rich.progress import Progress
 
     from stream.benchmarks import negatives as benchmark
-    from stream.benchmarks.rig import write_json
 
     torch.set_num_threads(1)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("learning", total=events * len(benchmark.SHARES))
         found = benchmark.run(settings.model, items, events, on_events=lambda n: progress.update(task, completed=n))
-    write_json(json_path, {**_machine(), "results": [asdict(result) for result in found]})
+    console = write_json(json_path, {**_machine(), "results": [asdict(result) for result in found]})
     table = Table("recent", "scored", "recall@20", "MRR@20", "learned a second", title=f"negatives of {items:,} items")
     for result in found:
         figures = (result.recall, result.mrr)
         speed = f"{result.learned_per_second:,.0f}"
         table.add_row(f"{result.share:.0%}", f"{result.scored:,}", *(f"{figure:.4f}" for figure in figures), speed)
-    Console().print(table)
+    console.print(table)
 
 
 @app.command()
@@ -272,7 +270,7 @@ def guard(
 
     from stream.benchmarks import guard as benchmark
     from stream.benchmarks.poisons import POISONS
-    from stream.benchmarks.rig import synthetic_file, write_json
+    from stream.benchmarks.rig import synthetic_file
     from stream.recorded import progress
 
     wanted = poison or list(POISONS)
@@ -285,9 +283,11 @@ def guard(
             with tempfile.TemporaryDirectory() as folder, progress(None, name) as on_events:
                 at = Path(folder)
                 found.append(benchmark.run(settings, stream, events, name, at, key=key, on_events=on_events))
-    write_json(json_path, {**_machine(), "file": file and file.name, "results": [asdict(result) for result in found]})
+    console = write_json(
+        json_path, {**_machine(), "file": file and file.name, "results": [asdict(result) for result in found]}
+    )
     for result in found:
-        _print(f"guard, poison {result.poison}", list(asdict(result).items())[1:])
+        _print(console, f"guard, poison {result.poison}", list(asdict(result).items())[1:])
 
 
 @app.command()
@@ -300,12 +300,11 @@ def overload(
     """What gives way at ten times the capacity for a minute, and how long until all is as before."""
     settings: Settings = context.obj
     from stream.benchmarks import overload as benchmark
-    from stream.benchmarks.rig import write_json
 
     _need_psutil()
     facts = asdict(benchmark.run(settings, times, seconds))
-    write_json(json_path, {**_machine(), **facts})
-    _print("overload", list(facts.items()))
+    console = write_json(json_path, {**_machine(), **facts})
+    _print(console, "overload", list(facts.items()))
 
 
 @app.command()
@@ -321,21 +320,20 @@ def catalogue(
     from rich.progress import Progress
 
     from stream.benchmarks import catalogue as benchmark
-    from stream.benchmarks.rig import write_json
 
     torch.set_num_threads(1)
     sizes = size or benchmark.SIZES
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("learning", total=events * len(sizes))
         found = benchmark.run(settings.model, sizes, events, on_events=lambda n: progress.update(task, completed=n))
-    write_json(json_path, {**_machine(), "results": [asdict(result) for result in found]})
+    console = write_json(json_path, {**_machine(), "results": [asdict(result) for result in found]})
     columns = ("recommend, alone", "... of 64", "learn, ms an event", "first answer, s", "shared", "MiB")
     table = Table("items", "scored", *columns, title="catalogue, processor time")
     for result in found:
         milliseconds = (result.recommend_1_ms, result.recommend_64_ms, result.learn_ms)
         figures = [f"{figure:.3f}" for figure in (*milliseconds, result.start_seconds, result.shared)]
         table.add_row(f"{result.n_items:,}", result.way, *figures, f"{result.memory_mib:,.0f}")
-    Console().print(table)
+    console.print(table)
 
 
 @app.command("all")
@@ -345,11 +343,11 @@ def all_(context: typer.Context) -> None:
         command(context)
 
 
-def _print(name: str, rows: list[tuple[str, Any]]) -> None:
+def _print(console: Console, name: str, rows: list[tuple[str, Any]]) -> None:
     table = Table(title=f"{name} on {machine()}", show_header=False, title_justify="left")
     for label, value in rows:
         table.add_row(label, f"{value:,.4g}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    console.print(table)
 
 
 def _machine() -> dict[str, str]:
