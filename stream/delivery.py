@@ -7,7 +7,8 @@ the event loop; `Publisher` and `Committer` are each used by one thread at a tim
 import logging
 import struct
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -159,6 +160,21 @@ _PASSING = {
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 
 
+@contextmanager
+def client_errors() -> Iterator[None]:
+    """Raise as a `KafkaException` what the client raises in between two reports.
+
+    A fatal error becomes an exception while the client calls back (confluent-kafka 2.16, `error_cb`). Where a report of
+    a delivery is called right after it, Python finds that one returning with an exception set, and tells of that.
+    """
+    try:
+        yield
+    except SystemError as error:
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from None
+        raise
+
+
 def produce_all(producer: Producer, outputs: Iterable[Output]) -> None:
     """Queue all outputs; whoever calls flushes."""
     produce = producer.produce
@@ -199,11 +215,13 @@ class Publisher:
         """
         try:
             try:
-                produce_all(self._producer, outputs)
+                with client_errors():
+                    produce_all(self._producer, outputs)
+                    left = self._producer.flush(self._timeout)
             except KafkaException as error:
                 kind = Outage if is_passing(error.args[0]) else DeliveryFailed
-                raise kind(f"an output could not be queued: {error.args[0]}") from error
-            self._deliveries.check("outputs", self._producer.flush(self._timeout))
+                raise kind(f"outputs: {error.args[0]}") from error
+            self._deliveries.check("outputs", left)
         except Outage:
             _discard(self._producer)
             self._producer, self._deliveries = _connect(self._config)
@@ -292,11 +310,12 @@ class Committer:
             raise Outage("the transaction before this one is undecided")
         began = monotonic()
         try:
-            self.begin()
-            self.write_changelog(changes)
-            if positions:
-                self.send_offsets(positions, assignment)
-            self.end()
+            with client_errors():
+                self.begin()
+                self.write_changelog(changes)
+                if positions:
+                    self.send_offsets(positions, assignment)
+                self.end()
         except (KafkaException, DeliveryFailed) as error:
             try:
                 self._give_up(error, monotonic() - began)
@@ -313,9 +332,10 @@ class Committer:
         """
         began = monotonic()
         try:
-            self.begin()
-            self.send_offsets({next(iter(assignment.partitions)): 0}, assignment)
-            _retried(self._producer.abort_transaction, self._patience, patience_seconds=self._patience)
+            with client_errors():
+                self.begin()
+                self.send_offsets({next(iter(assignment.partitions)): 0}, assignment)
+                _retried(self._producer.abort_transaction, self._patience, patience_seconds=self._patience)
         except KafkaException as error:
             try:
                 self._give_up(error, monotonic() - began)
@@ -361,7 +381,8 @@ class Committer:
         if reason is None or over or reason.txn_requires_abort():
             # A transaction left open would hold up the successor's recovery until it times out.
             try:
-                _retried(self._producer.abort_transaction, self._patience, patience_seconds=self._patience)
+                with client_errors():
+                    _retried(self._producer.abort_transaction, self._patience, patience_seconds=self._patience)
             except KafkaException as abort_error:
                 # Records of a fenced producer are only told to be purged: here it says why.
                 self._refuse_to_abort(abort_error.args[0], seconds, error)

@@ -128,7 +128,7 @@ class ExampleLog:
             self._judge(error.args[0])
             return []
         self._refuse_displacement()
-        if messages and not self._proven:
+        if not self._proven and self._consumer.assignment():
             self._prove()
         records = [self._record(message) for message in messages if not self._failed(message)]
         self._notice_end()
@@ -242,7 +242,11 @@ class ExampleLog:
             raise TrainerFenced(f"another trainer has joined group {self._group} and reads {self._partition.topic}")
 
     def _prove(self) -> None:
-        """After each assignment: whoever was stopped past its session and replaced must not go on."""
+        """After each assignment, before its first record: whoever was replaced must not go on.
+
+        Not only where there are records: of two that start at once, one fences the other and either may get the
+        partition. Were the fenced one to keep it until it learns of that, its rival would have left by then.
+        """
         position = TopicPartition(self._partition.topic, self._partition.partition, self._position)
         self._wait_for(lambda: self._positions.prove(position, self.membership()))
         self._proven = True

@@ -160,23 +160,29 @@ class Cluster:
         told = {
             name: _operations(future, KafkaError.TOPIC_AUTHORIZATION_FAILED, name) for name, future in asked.items()
         }
-        return Permissions(told, {group: self._group_operations(group) for group in groups})
+        return Permissions(told, self._group_operations(groups))
 
-    def _group_operations(self, group: str) -> Collection[AclOperation] | None:
+    def _group_operations(self, groups: Sequence[str]) -> dict[str, Collection[AclOperation] | None]:
+        """Ask for all groups at once: on a fresh broker, each answer waits for the same coordinator to be chosen."""
+        told: dict[str, Collection[AclOperation] | None] = dict.fromkeys(groups)
+        left = list(groups)
         deadline = time.monotonic() + GROUP_SECONDS
-        while True:
-            (future,) = self._admin.describe_consumer_groups(
-                [group], include_authorized_operations=True, request_timeout=GROUP_SECONDS
-            ).values()
-            try:
-                return _operations(future, KafkaError.GROUP_AUTHORIZATION_FAILED, group)
-            except StartupError as error:
-                # The first question after a broker's start: its coordinators are still loading, or not even chosen.
-                if _code(error.__cause__) not in _COORDINATOR_AWAY:
-                    raise
-                if time.monotonic() > deadline:
-                    return None
+        while left and time.monotonic() < deadline:
+            asked = self._admin.describe_consumer_groups(
+                left, include_authorized_operations=True, request_timeout=deadline - time.monotonic() + POLL_SECONDS
+            )
+            left = []
+            for group, future in asked.items():
+                try:
+                    told[group] = _operations(future, KafkaError.GROUP_AUTHORIZATION_FAILED, group)
+                except StartupError as error:
+                    # The first question after a broker's start: its coordinators are still loading, or not even chosen.
+                    if _code(error.__cause__) not in _COORDINATOR_AWAY:
+                        raise
+                    left.append(group)
+            if left:
                 time.sleep(POLL_SECONDS)
+        return told
 
     def identity(self, facts: ClusterFacts) -> Identity:
         """Give the ids of the cluster and of the topics in `facts`.

@@ -18,11 +18,16 @@ class Client:
     """A transactional producer whose commit fails, and whose abort may fail too."""
 
     def __init__(
-        self, error: KafkaError, abort: KafkaError | None = None, undelivered: KafkaError | None = None
+        self,
+        error: KafkaError,
+        abort: KafkaError | None = None,
+        undelivered: KafkaError | None = None,
+        masked: KafkaError | None = None,
     ) -> None:
         self._error = error
         self._abort = abort
         self._undelivered = undelivered
+        self._masked = masked
         self.n_aborted = 0
         self.on_delivery: Callable[[KafkaError | None, object], None] | None = None
 
@@ -37,6 +42,8 @@ class Client:
         return 0
 
     def flush(self, _: float) -> int:
+        if self._masked is not None:
+            raise SystemError("a report returned a result with an exception set") from KafkaException(self._masked)
         return 0
 
     def send_offsets_to_transaction(self, *_: object) -> None:
@@ -120,3 +127,9 @@ def test_records_of_a_fenced_producer_are_purged_and_the_abort_says_why() -> Non
     assert type(outcome(Client(fenced, undelivered=refused))) is DeliveryFailed
     away = KafkaError(KafkaError._MSG_TIMED_OUT)
     assert type(outcome(Client(fenced, undelivered=away))) is Outage
+
+
+def test_a_fatal_error_that_came_between_two_reports_is_told_as_itself() -> None:
+    """Red without `client_errors`: the worker then ended as crashed, not as fenced."""
+    fenced = KafkaError(KafkaError._FENCED, "a newer instance", fatal=True)
+    assert isinstance(outcome(Client(fenced, masked=fenced)), Fenced)
