@@ -112,7 +112,7 @@ class Intake:
         check_versions()
         read_any_header_name()
         self.topics = frozenset(settings.topics.events)
-        self.max_batch = settings.intake.max_batch  # changed while it runs, see `stream.overload`
+        self.max_batch = settings.intake.max_batch
         self.start_offsets = start_offsets
         self.assignment: Assignment | None = None
         self._on_assigned = on_assigned
@@ -139,6 +139,10 @@ class Intake:
     def ready(self) -> bool:
         """Whether partitions are assigned, their state is loaded and no rebalance is under way."""
         return not self.app.rebalancing and self.app.tables.actives_ready and self.assignment is not None
+
+    def limit_batches(self, n_events: int) -> None:
+        """Let the next batches have up to so many events."""
+        self.max_batch = n_events
 
     def check_coordinator(self) -> None:
         """Raise what aiokafka's group coordinator could not deal with.

@@ -2,74 +2,45 @@
 
 import asyncio
 import logging
-import os
-import signal
-import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from monitoring.metrics import CONTENT_TYPE, Metrics
 from stream import notify
 from stream.behaviors import behavior_table
 from stream.delivery import Committer, Fenced, GenerationKept, Outage, Publisher
-from stream.errors import StartupError
+from stream.ending import EXIT_CRASHED, end_after, exit_code, put_down
 from stream.instance import Instance
-from stream.intake import CATCHING_UP_MS, Assignment, Batch, Intake, Partition
+from stream.intake import Assignment, Batch, Intake, Partition
 from stream.lag import LagReader
 from stream.loading import Loader
 from stream.lookups import Lookups
-from stream.overload import AnswerPressure
 from stream.owners import Owners
 from stream.pipeline import Hooks, Pipeline, Threads
 from stream.pseudonyms import load_key, pseudonymizer
 from stream.recovery import BrokerSilent, RecoveryError
-from stream.reporting import report_facts, report_published, report_start
+from stream.reporting import report_published
 from stream.scorer import Processed, Scorer
 from stream.serving import Serving
 from stream.settings import Settings
 from stream.topics.preflight import Preflight
 from stream.trainer_link import TrainerHandle
-from stream.trainer_messages import Ended, Facts, Message, Started, Updated
+from stream.trainer_news import TrainerEnded, TrainerNews
 from stream.users import UserTable
-from stream.watchdog import EXIT_CODE as WATCHDOG_EXIT_CODE
 from stream.watchdog import Vitals, Watchdog
 from stream.web import WebServer
+from stream.workload import Workload
 
 logger = logging.getLogger(__name__)
 
-THROTTLE_SECONDS = 1.0
-"""A worker waits no longer than this before a batch, whatever the trainer does."""
 BEAT_SECONDS = 0.5
-LAST_WORD_SECONDS = 2.0
 RECOVERING_SECONDS = 10.0
 """A recovery that has read something so lately is under way, however long the changelog is."""
-QUIET_MS = 5_000
-"""A worker that has taken nothing for so long has nothing that it could take."""
-EXIT_CRASHED = 1
 
 _Result = TypeVar("_Result")
-
-
-class _Taken(NamedTuple):
-    """The batch in work: when it was taken, the least Kafka timestamp in it, ms; its events; whether more waited."""
-
-    at_ms: int
-    oldest_ms: int
-    n_events: int
-    more: bool
-
-
-class TrainerEnded(RuntimeError):
-    """The trainer has ended, and the worker ends with it."""
-
-    def __init__(self, code: int, line: str) -> None:
-        super().__init__(line or "the trainer ended by itself")
-        self.code = code
 
 
 def now_ms() -> int:
@@ -108,6 +79,7 @@ class Worker:
         self._committer = Committer(settings, instance.id)
         self._loader = Loader(settings, checked.identity, checked.event_partitions, self._committer, metrics)
         self._intake = Intake(settings, instance.id, self._assigned, self._start_offsets)
+        self._workload = Workload(settings, metrics, now_ms, self._intake.limit_batches)
         self._pipeline = Pipeline(
             self._publisher,
             self._committer,
@@ -117,6 +89,13 @@ class Worker:
         )
         self._intake.agent(self._score)
         self._trainer = trainer
+        self._news = TrainerNews(
+            metrics,
+            self._workload,
+            lambda *update: self._threads.compute.submit(self._serving.apply, *update),
+            self._applied,
+            lambda ended: self._loop.call_soon_threadsafe(self._end, ended),
+        )
         self._lag = LagReader(settings)
         self._lookups = Lookups(
             self._serving,
@@ -139,13 +118,6 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._model_ready = asyncio.Event()
         self._joined: Assignment | None = None
-        self._learning_lag = 0
-        self._learned_at = monotonic()
-        self._learned_to = -1
-        self._pressure = AnswerPressure(settings.overload, settings.intake.max_batch)
-        self._taken = _Taken(now_ms(), now_ms(), 0, False)
-        self._is_backlog = True
-        self._totals: dict[str, int] = {}
         self._beat = monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -169,7 +141,7 @@ class Worker:
             stopping.cancel()
             code = self._code()
         finally:
-            _end_after(self.settings.stop_timeout_seconds, code)
+            end_after(self.settings.stop_timeout_seconds, code)
             await self._stop(clean=code == 0)
         return code
 
@@ -182,7 +154,7 @@ class Worker:
             logger.critical("%s", error)  # one line that says what to do
         else:
             logger.critical("crashed: %s", error, exc_info=error)
-        return _exit_code(error)
+        return exit_code(error)
 
     async def _start(self) -> None:
         """Start what is needed before events are taken, then join the group.
@@ -190,7 +162,7 @@ class Worker:
         The trainer comes first: a worker that may have none must not take partitions from others, and a worker that
         was restarted must not answer from an empty model.
         """
-        self._trainer.listen(self._heard)
+        self._trainer.listen(self._news.take)
         await self._web.start()
         await self._in(self._threads.commit, self._committer.start)
         await self._model_ready.wait()
@@ -227,40 +199,17 @@ class Worker:
             committed=self._committed,
             discarded=lambda n: self.metrics.discarded_batches.inc(n),
             rejoin=self._intake.rejoin,
-            throttle=self._throttle,
+            throttle=self._workload.take,
             crash=self._crash,
         )
 
     def _process(self, batch: Batch, users: UserTable) -> Processed:
-        self.metrics.observe_wait((now_ms() - self._taken.oldest_ms) / 1000)
         model = self._serving.model
-        return self._scorer.process(batch.records, users, model, model.version, regime=self._pressure.regime)
+        return self._scorer.process(batch.records, users, model, model.version, regime=self._workload.processing())
 
     def _published(self, processed: Processed, seconds: float) -> None:
-        self._learning_lag += processed.n_examples  # until the trainer says how far it is
         report_published(self.metrics, processed, seconds, now_ms())
-        taken, oldest = self._taken, processed.oldest_live
-        self._is_backlog = oldest is None
-        # Where nothing is left waiting nothing is too much, whatever the clocks of broker and worker say. A batch of
-        # nothing but rejects says nothing of those who wait behind it.
-        lag_ms = taken.at_ms - oldest if oldest is not None and taken.more else 0
-        if processed.n_examples or not taken.more:
-            self._press(taken.n_events, (now_ms() - taken.at_ms) / 1000, lag_ms / 1000)
-        self.metrics.observe_lag_seconds("user-events", (now_ms() - taken.oldest_ms) / 1000)
-
-    def _press(self, n_events: int, seconds: float, lag_seconds: float) -> None:
-        """Let the next batches be as the lag of the last one demands."""
-        self._pressure.observe(n_events, seconds, lag_seconds)
-        self._intake.max_batch = self._pressure.batch_limit
-        self.metrics.overload_level.labels("answers").set(self._pressure.level)
-
-    def _look_at_lag(self) -> None:
-        """Report what is on its way and grows older; where nothing is, and nothing waits, nothing lags."""
-        if self._pipeline.busy:
-            self.metrics.observe_lag_seconds("user-events", (now_ms() - self._taken.oldest_ms) / 1000)
-        elif not self._taken.more or now_ms() - self._taken.at_ms > QUIET_MS:
-            self._press(0, 0.0, 0.0)
-            self.metrics.observe_lag_seconds("user-events", 0.0)
+        self._workload.published(processed)
 
     def _committed(self, n_events: int, n_evicted: int, seconds: float) -> None:
         self.metrics.observe_stage("transaction", seconds)
@@ -317,60 +266,11 @@ class Worker:
         self._pipeline.start_from(positions)
         return dict(positions)
 
-    async def _throttle(self, batch: Batch) -> None:
-        """Let a trainer that is far behind catch up, while the answers are late anyway.
-
-        A backlog would else be scored with weights that know nothing of it. In a live stream nobody waits: where it is
-        too much, answers come first, and learning lags.
-        """
-        deadline = monotonic() + THROTTLE_SECONDS
-        while (
-            self._is_backlog
-            and self._learning_lag > self.settings.intake.max_learning_lag
-            and now_ms() - batch.records[-1].timestamp > CATCHING_UP_MS
-            and monotonic() < deadline
-        ):
-            await asyncio.sleep(0.01)
-        at = now_ms()
-        stamped = [record.timestamp for record in batch.records if record.timestamp >= 0]
-        self._taken = _Taken(at, min(stamped, default=at), len(batch.records), batch.more)
-
-    def _heard(self, message: Message) -> None:
-        """Take what the trainer says; called in the link's thread."""
-        match message:
-            case Started():
-                self._totals.setdefault("returns", message.n_returns)  # those of earlier processes
-                if message.live_since is not None:  # none: it knows of no earlier run, or has gone back
-                    self._pressure.live_since = message.live_since
-                report_start(self.metrics, message)
-            case Updated():
-                done = self._threads.compute.submit(self._serving.apply, message.payload, message.oldest_logged_at)
-                done.add_done_callback(self._applied)
-            case Facts():
-                self._learning_lag = message.lag
-                if message.position != self._learned_to:
-                    self._learned_to, self._learned_at = message.position, monotonic()
-                self._grown("expired", message.n_expired, self._count_expired)
-                self._totals.setdefault("evicted", message.n_evicted)  # earlier runs' are in it
-                self._grown("evicted", message.n_evicted, self.metrics.evicted.labels("items").inc)
-                self._grown("failures", message.checkpoint_failures, self.metrics.checkpoint_failures.inc)
-                self._grown("returns", message.n_returns, self.metrics.rollbacks.inc)
-                report_facts(self.metrics, message)
-            case Ended():
-                self._loop.call_soon_threadsafe(self._end, TrainerEnded(message.exit_code, message.line))
-
-    def _grown(self, name: str, total: int, count: Callable[[int], None]) -> None:
-        """Count what was added to a total that the trainer tells."""
-        if (added := total - self._totals.get(name, 0)) > 0:
-            count(added)
-        self._totals[name] = total
-
-    def _count_expired(self, n_examples: int) -> None:
-        self.metrics.count_expired("training-examples", n_examples)
-
-    def _applied(self, done: Future[None]) -> None:
-        error = None if done.cancelled() else done.exception()
-        self._loop.call_soon_threadsafe(self._model_ready.set if error is None else partial(self._end, error))
+    def _applied(self, error: BaseException | None) -> None:
+        if error is None:
+            self._loop.call_soon_threadsafe(self._model_ready.set)
+        else:
+            self._loop.call_soon_threadsafe(self._end, error)
 
     def _end(self, error: BaseException) -> None:
         if not self._ended.done():
@@ -388,7 +288,7 @@ class Worker:
     async def _beat_forever(self) -> None:
         while True:
             self._beat = monotonic()
-            self._look_at_lag()
+            self._workload.look(busy=self._pipeline.busy)
             await asyncio.sleep(BEAT_SECONDS)
 
     def _vitals(self) -> Vitals:
@@ -398,24 +298,13 @@ class Worker:
             ready=lambda: self._intake.ready or monotonic() - self._loader.read_at < RECOVERING_SECONDS,
             lag=self._read_lag,
             why_away=lambda: self._lag.error,
-            learned=lambda: self._learned_at,
-            unlearned=self._unlearned,
+            learned=lambda: self._news.learned_at,
+            unlearned=lambda: self._workload.unlearned,
             coordinator=self._intake.check_coordinator,
         )
 
-    def _unlearned(self) -> int:
-        """Return how many examples wait for the trainer; a rest that is too small for a step waits for nobody."""
-        return self._learning_lag if self._learning_lag >= 2 * self.settings.model.batch_size else 0
-
     def _put_down(self, why: str) -> None:
-        """End a process that does not work, at once, and its trainer with it: one that is stopped would stay behind."""
-        if self.settings.trainer.isolation == "process" and (pid := self._trainer.pid) is not None:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        last_word = threading.Thread(target=_say_last, args=(f"watchdog ends the worker: {why}",), daemon=True)
-        last_word.start()
-        last_word.join(LAST_WORD_SECONDS)  # what hangs may be whoever reads our log
-        os._exit(WATCHDOG_EXIT_CODE)
+        put_down(why, self._trainer.pid if self.settings.trainer.isolation == "process" else None)
 
     def _read_lag(self) -> int | None:
         """Ask how many events wait; called in the watchdog's thread."""
@@ -427,7 +316,7 @@ class Worker:
         lag = self._lag.lag(positions)
         if lag is not None:
             self.metrics.observe_lag("user-events", lag)
-            if positions and lag <= self.settings.intake.max_batch and self._pressure.caught_up(now_ms()):
+            if positions and lag <= self.settings.intake.max_batch and self._workload.caught_up():
                 logger.info("caught up: what arrives from now on is live")
         return lag
 
@@ -451,30 +340,5 @@ class Worker:
         return await self._loop.run_in_executor(pool, call, *arguments)
 
 
-def _say_last(line: str) -> None:
-    logger.critical("%s", line)
-    logging.shutdown()
-
-
 async def _first(*awaited: asyncio.Future[Any]) -> None:
     await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _exit_code(error: BaseException) -> int:
-    if isinstance(error, RecoveryError) and not isinstance(error, BrokerSilent):
-        return StartupError.exit_code
-    if isinstance(error, Fenced):
-        return error.exit_code
-    return error.code or EXIT_CRASHED if isinstance(error, TrainerEnded) else EXIT_CRASHED
-
-
-def _end_after(seconds: float, code: int) -> None:
-    """End the process in any case: with the broker gone, some waits below have no end of their own."""
-
-    def end() -> None:
-        logger.error("stop took longer than %.0f s and was cut short", seconds)
-        os._exit(code or EXIT_CRASHED)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
