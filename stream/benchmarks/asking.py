@@ -221,14 +221,14 @@ def _children_cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def list_of(address: str, user: str) -> Callable[[], list[str]]:
-    """Return a function that asks for a user's list over one kept connection and gives its items."""
+def list_of(address: str, user: str, k: int) -> Callable[[], list[str]]:
+    """Return a function that asks for a user's list of `k` over one kept connection and gives its items."""
     import http.client
 
     connection = http.client.HTTPConnection(address, timeout=10)
 
     def ask() -> list[str]:
-        connection.request("GET", f"/recommendations/{quote(user, safe='')}")
+        connection.request("GET", f"/recommendations/{quote(user, safe='')}?k={k}")
         response = connection.getresponse()
         body = response.read()
         if response.status != 200:

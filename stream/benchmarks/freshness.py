@@ -4,13 +4,17 @@ A trial is about two items that nobody else has. Everybody in it has viewed the 
 second, right after each other, as their next item. What is timed is another person's list, who has viewed the first
 item alone: from Kafka's timestamp of the first of those events to the moment when the answer to a look-up names the
 second item. No list can name it by chance: before the event, the model does not know that it exists.
+
+Asked for are as many items as a look-up gives. Where in the list three views put the item is a matter of how the ranker
+weighs them, which it learns from the stream; when the list changes is what is timed. The place is told beside it.
 """
 
 import json
 import random
+import statistics
 import time
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -20,6 +24,7 @@ from stream.benchmarks.latency import quantiles
 from stream.benchmarks.record import Measured, Rows, repeated
 from stream.benchmarks.rig import Rig, rig
 from stream.errors import StartupError
+from stream.lookup import MAX_K
 from stream.settings import Settings
 
 BACKLOG = 10_000
@@ -38,8 +43,8 @@ def measure(settings: Settings, trials: int, teachers: int, events: float, repet
     runs = repeated("freshness", repetitions, lambda: once(settings, trials, teachers, events))
     notes = [
         f"From Kafka's timestamp of the first of {teachers} views of a new item to another user's look-up that "
-        f"lists it; asked about every {POLL_SECONDS * 1000:.0f} ms. "
-        "`weights that serve`: what the worker says of its updates.",
+        f"lists it among {MAX_K}; asked about every {POLL_SECONDS * 1000:.0f} ms. "
+        "`median_place`: where in that list it stood. `weights that serve`: what the worker says of its updates.",
     ]
     return Measured("freshness", runs, parameters, notes=notes)
 
@@ -61,16 +66,17 @@ def once(settings: Settings, trials: int, teachers: int, events: float) -> Rows:
                 DEADLINE_SECONDS,
             )
             usage, metrics, started = at.usage(), at.metrics(), time.monotonic()
-            waits = [wait for name in names if (wait := _trial(at, publish, name, teachers)) is not None]
+            seen = [trial for name in names if (trial := _trial(at, publish, name, teachers)) is not None]
             elapsed = time.monotonic() - started
             used, after = at.usage().since(usage, elapsed), at.metrics()
     served = between(metrics, after, "millstream_freshness_seconds")
     answered = between(metrics, after, "millstream_event_to_recommendation_seconds")
     return {
         "another user's list": {
-            **quantiles(waits),
+            **quantiles([trial.milliseconds for trial in seen]),
             "trials": trials,
-            "missed": trials - len(waits),
+            "missed": trials - len(seen),
+            "median_place": statistics.median(trial.place for trial in seen) if seen else float("nan"),
             "events_per_second": answered.n / elapsed,
             **used,
         },
@@ -82,17 +88,24 @@ def _people(name: str, teachers: int) -> list[str]:
     return [f"watcher-{name}", *(f"teacher-{name}-{number}" for number in range(teachers))]
 
 
-def _trial(at: Rig, publish: Publish, name: str, teachers: int) -> float | None:
-    """Return the milliseconds until the watcher's list names the new item; None where it did not in time."""
+class _Seen(NamedTuple):
+    """A trial that ended well: after so many milliseconds the new item was listed, at this place, 1 for the first."""
+
+    milliseconds: float
+    place: int
+
+
+def _trial(at: Rig, publish: Publish, name: str, teachers: int) -> _Seen | None:
+    """Wait until the watcher's list names the new item; None where it did not in time."""
     watcher, *others = _people(name, teachers)
-    ask = list_of(at.web, watcher)
+    ask = list_of(at.web, watcher, MAX_K)
     ask()
     time.sleep(random.uniform(0, PAUSE_SECONDS))
     item = f"second-{name}"
     logged = publish((person, item) for person in others)
     while time.time() * 1000 < logged + GIVE_UP_SECONDS * 1000:
-        if item in ask():
-            return time.time() * 1000 - logged
+        if item in (listed := ask()):
+            return _Seen(time.time() * 1000 - logged, listed.index(item) + 1)
         time.sleep(POLL_SECONDS)
     return None
 

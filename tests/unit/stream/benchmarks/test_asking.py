@@ -70,7 +70,7 @@ def free_port() -> int:
 
 
 def test_the_items_of_a_list(address):
-    assert list_of(address, "a b")() == ["i1"]
+    assert list_of(address, "a b", 20)() == ["i1"]
 
 
 def test_failed_requests_of_wrk_are_left_out():
