@@ -339,7 +339,7 @@ def catalogue(
 @app.command("all")
 def all_(context: typer.Context) -> None:
     """Run every benchmark of a worker with its defaults."""
-    for command in (pipeline, latency, freshness, lookup, profile):
+    for command in (intake, pipeline, latency, freshness, lookup, recovery, restart, profile):
         command(context)
 
 
