@@ -59,9 +59,16 @@ class Rig:
         settings: What the environment says; the model and the trainer are taken as they are there.
         overrides: Settings of this benchmark, nested by group.
         stack: Ends what was started.
+
+    Raises:
+        StartupError: The settings demand a token of whoever asks the worker.
     """
 
     def __init__(self, settings: Settings, overrides: Mapping[str, Any], stack: ExitStack) -> None:
+        if settings.web.bearer is not None:  # inherited by the worker; the clients of a benchmark bring none
+            raise StartupError(
+                "benchmarks start a worker of their own and bring it no token: unset MILLSTREAM_WEB__TOKEN"
+            )
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="millstream-bench-")))
         self.broker = stack.enter_context(ApacheKafka(self.folder / "kafka"))
         self._stack = stack
