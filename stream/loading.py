@@ -11,7 +11,7 @@ from monitoring.metrics import Metrics
 from stream.delivery import Committer, GenerationOver, StateChange
 from stream.identity import Identity
 from stream.intake import Assignment, Partition
-from stream.recovery import RecoveryError, StartOffsets, read_changelog
+from stream.recovery import RecoveryError, StartOffsets, read_changelog, undecided
 from stream.settings import Settings
 from stream.users import UserTable
 
@@ -58,6 +58,7 @@ class Loader:
         started = perf_counter()
         # An undecided transaction of this worker's own is decided first: what it did is part of what is read.
         self._committer.recover()
+        self._end_hanging()
         users = UserTable(self._n_partitions, self._settings.sequence.max_users)
         identities: dict[int, bytes | None] = {}
 
@@ -104,6 +105,15 @@ class Loader:
     def close(self) -> None:
         """Close the connection."""
         self._offsets.close()
+
+    def _end_hanging(self) -> None:
+        """End what this worker has left open, in any partition: whoever holds that one now waits for it.
+
+        What others have open is theirs to decide, or their broker's: it only makes for a transaction in vain.
+        """
+        if hanging := undecided(self._settings, range(self._n_partitions)):
+            logger.info("ending what may be left open partitions=%d", len(hanging))
+            self._committer.end_hanging(sorted(hanging))
 
     def _check(self, value: bytes | None) -> None:
         if value is None:
