@@ -11,12 +11,14 @@ from monitoring.metrics import Metrics
 from stream.delivery import Committer, GenerationOver, StateChange
 from stream.identity import Identity
 from stream.intake import Assignment, Partition
-from stream.recovery import RecoveryError, StartOffsets, read_changelog, undecided
+from stream.recovery import BrokerSilent, RecoveryError, StartOffsets, read_changelog, undecided
 from stream.settings import Settings
 from stream.users import UserTable
 
 logger = logging.getLogger(__name__)
 
+LOOK_SECONDS = 5.0
+"""A partition without a leader gives no answer, and must not hold up for long a recovery of others."""
 IDENTITY_KEY = b""
 """Key of the changelog record that says what its partition belongs to; no user id is empty."""
 
@@ -111,7 +113,12 @@ class Loader:
 
         What others have open is theirs to decide, or their broker's: it only makes for a transaction in vain.
         """
-        if hanging := undecided(self._settings, range(self._n_partitions)):
+        try:
+            hanging = undecided(self._settings, range(self._n_partitions), LOOK_SECONDS)
+        except BrokerSilent as error:  # of a partition that is another's, perhaps: our own will be asked for next
+            logger.warning("open transactions cannot be looked for: %s", error)
+            return
+        if hanging:
             logger.info("ending what may be left open partitions=%d", len(hanging))
             self._committer.end_hanging(sorted(hanging))
 

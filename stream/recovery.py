@@ -102,8 +102,13 @@ _PASSING = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT}
 """The client goes on by itself after these."""
 
 
-def undecided(settings: Settings, partitions: Iterable[int]) -> set[int]:
+def undecided(settings: Settings, partitions: Iterable[int], timeout_seconds: float = TIMEOUT_SECONDS) -> set[int]:
     """Return the changelog partitions that hold records of open transactions: whoever reads committed ones waits there.
+
+    Args:
+        settings: Of the worker.
+        partitions: Their numbers.
+        timeout_seconds: For each of two answers.
 
     Raises:
         BrokerSilent: The broker does not say.
@@ -112,8 +117,8 @@ def undecided(settings: Settings, partitions: Iterable[int]) -> set[int]:
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka leaves it untyped
     numbers = list(partitions)
     # The stable offsets first: what is committed between the two makes a partition look open, and nothing worse.
-    stable = _listed(admin, settings.user_state_topic, numbers, latest, TIMEOUT_SECONDS, IsolationLevel.READ_COMMITTED)
-    ends = high_watermarks(admin, settings.user_state_topic, numbers)
+    stable = _listed(admin, settings.user_state_topic, numbers, latest, timeout_seconds, IsolationLevel.READ_COMMITTED)
+    ends = high_watermarks(admin, settings.user_state_topic, numbers, timeout_seconds)
     return {number for number in numbers if stable[number] < ends[number]}
 
 

@@ -74,7 +74,7 @@ def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, committed: Committed) 
             return len(records)
 
         monkeypatch.setattr("stream.loading.read_changelog", read)
-        monkeypatch.setattr("stream.loading.undecided", lambda _settings, partitions: {*partitions} & committed.open)
+        monkeypatch.setattr("stream.loading.undecided", lambda _, partitions, __: {*partitions} & committed.open)
         monkeypatch.setattr(loader, "_offsets", lambda *_: type("Nothing", (), {"positions": {}}))
         return list(loader.load(Assignment(1, "m", frozenset({Partition("user-events", 0)}))))
 
