@@ -40,7 +40,7 @@ check: $(READY) ## Linters, types, layers: what CI runs
 bench: $(READY) ## The project's benchmarks
 	@$(BIN)/millstream bench all
 
-soak: $(READY) ## Half an hour of faults under load (SOAK_MINUTES, SOAK_SEED), then a page: what was lost, and when it flowed again
+soak: $(READY) ## Half an hour of faults under load (SOAK_MINUTES, SOAK_SEED, SOAK_FAULTS), then a page: what was lost, and when it flowed again
 	@$(BIN)/pytest -q -m long
 	@$(BIN)/python -m tests.soak
 

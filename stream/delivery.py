@@ -317,11 +317,7 @@ class Committer:
                     self.send_offsets(positions, assignment)
                 self.end()
         except (KafkaException, DeliveryFailed) as error:
-            try:
-                self._give_up(error, monotonic() - began)
-            except Outage:
-                self._broken = True
-                raise
+            self._fail(error, monotonic() - began)
 
     def prove(self, assignment: Assignment) -> None:
         """Find out whether this is still the one process with its instance id, by a transaction that is aborted.
@@ -335,12 +331,42 @@ class Committer:
             with client_errors():
                 self.begin()
                 self.send_offsets({next(iter(assignment.partitions)): 0}, assignment)
-                _retried(self._producer.abort_transaction, self._patience, patience_seconds=self._patience)
+                self._retried(self._producer.abort_transaction)
         except KafkaException as error:
             try:
                 self._give_up(error, monotonic() - began)
             except GenerationOver:
                 pass  # the transactional id was accepted before the group was asked
+
+    def end_hanging(self, partitions: Iterable[int]) -> None:
+        """End what is open of this worker's own in changelog partitions, though the broker counts it as decided.
+
+        After `start` nothing of it should be, and yet it may: a broker that comes back can note a transaction as
+        aborted without having written so into its partitions (`docs/protocol.md`), and nobody then reads committed
+        records beyond it. The marker of a further transaction of the same producer is for all that it has open there.
+        That one is aborted: its commit would make visible what was never committed.
+
+        Args:
+            partitions: Their numbers.
+
+        Raises:
+            Outage: The broker does not answer.
+            Fenced: Another process has taken over.
+            DeliveryFailed: It refused.
+        """
+        began = monotonic()
+        nothing = (Output(self._changelog, b"", None, None, partition) for partition in partitions)
+        somewhere = TopicPartition(self._settings.topics.events[0], 0, 0)
+        no_member = group_metadata(self._settings.app_id, Assignment(-1, "", frozenset()), None)
+        try:
+            with client_errors():
+                self.begin()
+                produce_all(self._producer, nothing)
+                self._deliveries.check("nothing", self._producer.flush(self._timeout))
+                self._retried(self._producer.send_offsets_to_transaction, [somewhere], no_member)
+                self._retried(self._producer.abort_transaction)
+        except (KafkaException, DeliveryFailed) as error:
+            self._fail(error, monotonic() - began)
 
     def begin(self) -> None:
         """Begin the transaction."""
@@ -358,17 +384,22 @@ class Committer:
         """Add the offsets, with the membership under which the events were fetched."""
         offsets = [TopicPartition(partition.topic, partition.number, offset) for partition, offset in positions.items()]
         metadata = group_metadata(self._settings.app_id, assignment, self._instance_id)
-        _retried(
-            self._producer.send_offsets_to_transaction,
-            offsets,
-            metadata,
-            self._patience,
-            patience_seconds=self._patience,
-        )
+        self._retried(self._producer.send_offsets_to_transaction, offsets, metadata)
 
     def end(self) -> None:
         """Commit: from here on the batch has happened."""
-        _retried(self._producer.commit_transaction, self._patience, patience_seconds=self._patience)
+        self._retried(self._producer.commit_transaction)
+
+    def _retried(self, call: Callable[..., _Result], *arguments: object) -> _Result:
+        return _retried(call, *arguments, self._patience, patience_seconds=self._patience)
+
+    def _fail(self, error: Exception, seconds: float) -> NoReturn:
+        """As `_give_up`, and remember that what became of a transaction is not known."""
+        try:
+            self._give_up(error, seconds)
+        except Outage:
+            self._broken = True
+            raise
 
     def _give_up(self, error: Exception, seconds: float) -> NoReturn:
         """Raise what the failure of a transaction that began so many seconds ago comes to."""
@@ -382,7 +413,7 @@ class Committer:
             # A transaction left open would hold up the successor's recovery until it times out.
             try:
                 with client_errors():
-                    _retried(self._producer.abort_transaction, self._patience, patience_seconds=self._patience)
+                    self._retried(self._producer.abort_transaction)
             except KafkaException as abort_error:
                 # Records of a fenced producer are only told to be purged: here it says why.
                 self._refuse_to_abort(abort_error.args[0], seconds, error)

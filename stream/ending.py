@@ -25,7 +25,8 @@ def exit_code(error: BaseException) -> int:
         return StartupError.exit_code
     if isinstance(error, Fenced):
         return error.exit_code
-    return error.code or EXIT_CRASHED if isinstance(error, TrainerEnded) else EXIT_CRASHED
+    # A trainer that a signal ended has a code below 0, which would be read as 256 less that.
+    return error.code if isinstance(error, TrainerEnded) and error.code > 0 else EXIT_CRASHED
 
 
 def end_after(seconds: float, code: int) -> None:

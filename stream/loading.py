@@ -11,12 +11,14 @@ from monitoring.metrics import Metrics
 from stream.delivery import Committer, GenerationOver, StateChange
 from stream.identity import Identity
 from stream.intake import Assignment, Partition
-from stream.recovery import RecoveryError, StartOffsets, read_changelog
+from stream.recovery import BrokerSilent, RecoveryError, StartOffsets, read_changelog, undecided
 from stream.settings import Settings
 from stream.users import UserTable
 
 logger = logging.getLogger(__name__)
 
+LOOK_SECONDS = 5.0
+"""A partition without a leader gives no answer, and must not hold up for long a recovery of others."""
 IDENTITY_KEY = b""
 """Key of the changelog record that says what its partition belongs to; no user id is empty."""
 
@@ -58,6 +60,7 @@ class Loader:
         started = perf_counter()
         # An undecided transaction of this worker's own is decided first: what it did is part of what is read.
         self._committer.recover()
+        self._end_hanging()
         users = UserTable(self._n_partitions, self._settings.sequence.max_users)
         identities: dict[int, bytes | None] = {}
 
@@ -104,6 +107,20 @@ class Loader:
     def close(self) -> None:
         """Close the connection."""
         self._offsets.close()
+
+    def _end_hanging(self) -> None:
+        """End what this worker has left open, in any partition: whoever holds that one now waits for it.
+
+        What others have open is theirs to decide, or their broker's: it only makes for a transaction in vain.
+        """
+        try:
+            hanging = undecided(self._settings, range(self._n_partitions), LOOK_SECONDS)
+        except BrokerSilent as error:  # of a partition that is another's, perhaps: our own will be asked for next
+            logger.warning("open transactions cannot be looked for: %s", error)
+            return
+        if hanging:
+            logger.info("ending what may be left open partitions=%d", len(hanging))
+            self._committer.end_hanging(sorted(hanging))
 
     def _check(self, value: bytes | None) -> None:
         if value is None:

@@ -88,7 +88,11 @@ def read_changelog(settings: Settings, partitions: Iterable[int], apply: Callabl
                 elif not error.retriable() and error.code() not in _PASSING:
                     raise RecoveryError(f"cannot read {topic}: {error}")
             if monotonic() - heard > STALL_SECONDS:
-                raise BrokerSilent(f"nothing came from {topic} partitions {sorted(waiting)} for {STALL_SECONDS:.0f} s")
+                raise BrokerSilent(
+                    f"nothing came from {topic} partitions {sorted(waiting)} for {STALL_SECONDS:.0f} s: where this "
+                    "goes on, the transaction of a worker that never came back is open there (`kafka-transactions.sh "
+                    "find-hanging`, docs/operations.md)"
+                )
     finally:
         consumer.close()
     return n_records
@@ -96,6 +100,26 @@ def read_changelog(settings: Settings, partitions: Iterable[int], apply: Callabl
 
 _PASSING = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT}
 """The client goes on by itself after these."""
+
+
+def undecided(settings: Settings, partitions: Iterable[int], timeout_seconds: float = TIMEOUT_SECONDS) -> set[int]:
+    """Return the changelog partitions that hold records of open transactions: whoever reads committed ones waits there.
+
+    Args:
+        settings: Of the worker.
+        partitions: Their numbers.
+        timeout_seconds: For each of two answers.
+
+    Raises:
+        BrokerSilent: The broker does not say.
+    """
+    admin = AdminClient({**settings.librdkafka(), "log_level": 2})
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka leaves it untyped
+    numbers = list(partitions)
+    # The stable offsets first: what is committed between the two makes a partition look open, and nothing worse.
+    stable = _listed(admin, settings.user_state_topic, numbers, latest, timeout_seconds, IsolationLevel.READ_COMMITTED)
+    ends = high_watermarks(admin, settings.user_state_topic, numbers, timeout_seconds)
+    return {number for number in numbers if stable[number] < ends[number]}
 
 
 def high_watermarks(
@@ -123,16 +147,19 @@ def _log_starts(admin: AdminClient, topic: str, partitions: Iterable[int]) -> di
 
 
 def _listed(
-    admin: AdminClient, topic: str, partitions: Iterable[int], spec: OffsetSpec, timeout_seconds: float
+    admin: AdminClient,
+    topic: str,
+    partitions: Iterable[int],
+    spec: OffsetSpec,
+    timeout_seconds: float,
+    isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
 ) -> dict[int, int]:
     wanted = {TopicPartition(topic, partition): spec for partition in partitions}
     if not wanted:
         return {}
     try:
-        # asked read_committed, the broker would answer the last stable offset
-        futures = admin.list_offsets(
-            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout_seconds
-        )
+        # asked read_committed, the broker answers the last stable offset
+        futures = admin.list_offsets(wanted, isolation_level=isolation, request_timeout=timeout_seconds)
         return {tp.partition: future.result(timeout_seconds).offset for tp, future in futures.items()}
     except (KafkaException, TimeoutError) as error:
         raise BrokerSilent(f"the bounds of {topic} cannot be read: {error}") from error

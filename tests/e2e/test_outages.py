@@ -2,10 +2,15 @@
 
 import re
 import subprocess
+import time
+from contextlib import suppress
 
 import pytest
 
 from stream.brokers.ports import free_ports
+from stream.delivery import Committer, StateChange
+from stream.intake import Assignment, Partition
+from stream.recovery import BrokerSilent, StartOffsets, read_changelog, undecided
 from tests.e2e.checker import check
 from tests.e2e.test_broker_faults import Supervised, until_committed
 from tests.e2e.test_watchdog import IMPATIENT
@@ -65,6 +70,42 @@ def test_nothing_is_lost_where_the_broker_dies_for_longer_than_a_transaction_las
     assert not offsets.went_back
     assert supervised.worker.stop() == 0
     check(application)
+
+
+def starts(settings):
+    """Where the first partition would be read from; None while the group's coordinator does not say."""
+    with suppress(BrokerSilent):
+        return StartOffsets(settings)([Partition(settings.topics.events[0], 0)]).positions
+
+
+@pytest.mark.long
+def test_a_transaction_that_the_broker_left_hanging_is_ended(applications, fresh_kafka):
+    """A broker that comes back notes a transaction of before as aborted, and tells its partitions nothing of that.
+
+    Kafka 4.3.0 does (KAFKA-20734), about every second time. Then, without `end_hanging`, the read of the changelog and
+    that of the offsets were seen to wait for ever.
+    """
+    broker = fresh_kafka()
+    settings = applications(broker.bootstrap, **SHORT).settings_of("w0")
+    partitions = range(settings.topics.partitions)
+    eventually(lambda: starts(settings), "a coordinator of the group")  # without one, sending offsets hangs
+    killed = Committer(settings, "w0")
+    killed.start()
+    killed.begin()
+    killed.write_changelog([StateChange(number, b"u1", b"never committed") for number in partitions])
+    killed.send_offsets({Partition(settings.topics.events[0], 0): 7}, Assignment(-1, "", frozenset()))
+    broker.kill()
+    gone = time.monotonic()
+    eventually(lambda: time.monotonic() - gone > 4, "a time longer than a transaction may last")
+    broker.start()
+    successor = Committer(settings, "w0")
+    successor.start()
+    successor.end_hanging(partitions)
+    eventually(lambda: not undecided(settings, partitions), "an end of the transaction")
+    found = []
+    read_changelog(settings, partitions, found.append)
+    assert found == []
+    assert set(starts(settings).values()) == {0}
 
 
 @pytest.mark.long

@@ -63,6 +63,7 @@ def test_a_trainer_that_is_killed_alone_is_started_again_with_its_worker(applica
     application.until_done()
     application.until_learned()
     assert "was killed by signal 9" in supervisor.output
+    assert "worker ended code=1 " in supervisor.output  # and not 247, which would be -9
     assert supervisor.stop() == 0
     check(application)
 

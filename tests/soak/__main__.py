@@ -25,9 +25,17 @@ def options():
     parser.add_argument("--events-per-second", type=float, default=60.0)
     # A million in half an hour.
     parser.add_argument("--fuzzed-per-second", type=float, default=560.0)
-    parser.add_argument("--only", nargs="+", choices=[fault.__name__ for fault in FAULTS], help="these faults alone")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=[fault.__name__ for fault in FAULTS],
+        default=os.environ.get("SOAK_FAULTS", "").replace(",", " ").split() or None,
+        help="these faults alone, in this order, each once at least",
+    )
     parser.add_argument("--report", type=Path, help="write the page to this file too")
     chosen = parser.parse_args()
+    if unknown := set(chosen.only or ()) - {fault.__name__ for fault in FAULTS}:  # defaults are not compared
+        parser.error(f"no such faults: {', '.join(sorted(unknown))}")
     chosen.seed = chosen.seed or random.SystemRandom().randrange(1, 10**6)
     return chosen
 

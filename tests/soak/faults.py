@@ -182,9 +182,10 @@ FAULTS = [
 
 
 def _some_scorer(soak):
-    if not (living := soak.fleet.living()):
-        raise Impossible("no scorer runs")
-    return soak.dice.choice(living)
+    """One that shares the partitions; where there is none, one comes first."""
+    if not soak.fleet.scorers:
+        add_scorer(soak)
+    return soak.dice.choice(eventually(lambda: soak.fleet.sharing(soak.application), "a scorer with partitions"))
 
 
 def _kill_broker(soak, seconds):

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 
 import psutil
+from confluent_kafka import KafkaException
 
 from tests.e2e.workers import eventually
 
@@ -45,6 +46,13 @@ class Fleet:
         with self._lock:
             return sorted(name for name in self._wanted if self._scorers[name].poll() is None)
 
+    def sharing(self, application):
+        """Names of the scorers that run and hold partitions just now."""
+        with suppress(KafkaException, OSError):  # the broker is away, or one has not chosen its instance id yet
+            held = application.holders()
+            return [name for name in self.living() if application.instance(name) in held]
+        return []
+
     def checkpoint_failures(self):
         """How often the main worker says that a checkpoint could not be written."""
         with suppress(OSError, KeyError):
@@ -61,8 +69,9 @@ class Fleet:
         return self._child(self._main.pid, "stream.cli").pid
 
     def trainer_pid(self):
-        """Of the main worker's trainer."""
-        return self._child(self.main_pid(), "spawn_main").pid
+        """Of the main worker's trainer, its one child: a fork, so that nothing in its command line tells them apart."""
+        worker = self.main_pid()
+        return eventually(lambda: _first_child(worker, lambda _: True), f"a trainer of {worker}").pid
 
     def pid_of(self, name):
         """Of the main worker, or of a scorer."""
@@ -108,12 +117,10 @@ class Fleet:
         return self._main.output
 
     def _child(self, pid, word):
-        def find():
-            with suppress(psutil.Error):
-                children = psutil.Process(pid).children()
-                return next((child for child in children if word in " ".join(child.cmdline())), None)
+        def has_word(child):
+            return word in " ".join(child.cmdline())
 
-        return eventually(find, f"a child of {pid} with {word}")
+        return eventually(lambda: _first_child(pid, has_word), f"a child of {pid} with {word}")
 
     def _tend(self):
         """Start again what has ended, as a supervisor does."""
@@ -128,6 +135,13 @@ class Fleet:
                 with self._lock:
                     if name in self._wanted:
                         self._scorers[name] = self._application.start(name, trainer=False)
+
+
+def _first_child(pid, fits):
+    """The first child of a process that fits and lives; None where there is none, or it has just gone."""
+    with suppress(psutil.Error):
+        living = (child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE)
+        return next((child for child in living if fits(child)), None)
 
 
 def pause(pid, seconds):

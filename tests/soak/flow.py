@@ -35,14 +35,22 @@ class Flow:
         """Take a new client: one that lived through the end of its broker may stay without the topic."""
         self._again.set()
 
-    def until(self, marks, seconds):
-        """Wait until an event beyond the mark is answered in every partition; give the seconds, None if they do not."""
+    def until(self, load, seconds):
+        """Wait until an event sent from now on is answered in every partition; give the seconds, None if they do not.
+
+        That it was sent since is what counts: of what was acknowledged before, all may have been answered before.
+        """
+        load.mark()
         started = time.monotonic()
-        while any(self.answered.get(partition, -1) <= offset for partition, offset in marks.items()):
+        while not self._is_beyond(dict(load.marks)):
             if time.monotonic() - started > seconds:
                 return None
             time.sleep(0.02)
         return time.monotonic() - started
+
+    def _is_beyond(self, marks):
+        partitions = range(self._application.partitions)
+        return all(p in marks and self.answered.get(p, -1) >= marks[p] for p in partitions)
 
     def _run(self):
         while not self._stop.is_set():

@@ -4,7 +4,11 @@ import json
 import random
 import threading
 import time
+from contextlib import suppress
 
+from confluent_kafka import KafkaException
+
+from stream.delivery import client_errors
 from tests.e2e.checker import FUZZED
 from tests.e2e.visits import START, events
 
@@ -14,7 +18,8 @@ PATIENT = {
     "message.timeout.ms": 300_000,  # a broker may be away: the producer of a shop waits as well
     "max.in.flight.requests.per.connection": 1,
     "reconnect.backoff.max.ms": 500,
-    "metadata.recovery.strategy": "none",
+    # Not metadata.recovery.strategy=none: a single broker that was held past its session is told to be gone, and such a
+    # client (librdkafka 2.16) never sends again.
 }
 
 
@@ -23,23 +28,27 @@ class Load:
 
     Attributes:
         acknowledged: Places (partition, offset) that the broker has given.
-        ends: Partition to the highest acknowledged offset of an event that must be answered.
+        marks: Partition to the first acknowledged event that was sent since the mark and may ask for an answer.
         n_refused: Records that the broker did not take; nobody was promised anything about them.
         n_fuzzed: Records that are no events, or hardly.
+        ends: What ended a client, in the words of its error; another took its place.
     """
 
     def __init__(self, application, per_second, fuzzed_per_second, seed):
         self.acknowledged = set()
-        self.ends = {}
+        self.marks = {}
         self.n_refused = 0
         self.n_fuzzed = 0
+        self.ends = []
         self.error = None
         self._topic = application.settings.topics.events[0]
+        self._application = application
         self._producer = application.producer(**PATIENT)
         self._rates = per_second, fuzzed_per_second
         self._events = events(10**12, seed=seed, users=200, items=400)
         self._fuzzed = fuzzed(seed)
         self._recent = []
+        self._marked_at = 0.0
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
@@ -52,14 +61,16 @@ class Load:
         self._stop.set()
         self._thread.join(60)
         # What is not acknowledged by then (a client may stay stuck after its broker was held) was promised to nobody.
-        self.n_refused += self._producer.flush(FLUSH_SECONDS)
+        with suppress(KafkaException), client_errors():
+            self.n_refused += self._producer.flush(FLUSH_SECONDS)
         self._producer.purge()
         if self.error is not None:
-            raise RuntimeError("the load has failed") from self.error
+            raise RuntimeError(f"the load has failed: {self.error!r}") from self.error
 
-    def marks(self):
-        """For each partition the highest offset acknowledged so far."""
-        return dict(self.ends)
+    def mark(self):
+        """Forget the marks: those to come are of events that are sent from now on."""
+        with self._lock:
+            self._marked_at, self.marks = time.monotonic(), {}
 
     def send(self, stream):
         """Send more events at once, from any thread."""
@@ -91,18 +102,34 @@ class Load:
             self.error = error
 
     def _send(self, value, key, answered=False, headers=None):
+        sent_at = time.monotonic()
+
         def delivered(error, message):
             if error is not None:
                 self.n_refused += 1
                 return
             place = message.partition(), message.offset()
             self.acknowledged.add(place)
-            if answered:
-                self.ends[place[0]] = max(place[1], self.ends.get(place[0], -1))
+            if answered and sent_at > self._marked_at:
+                self.marks[place[0]] = min(place[1], self.marks.get(place[0], place[1]))
 
         with self._lock:
-            self._producer.produce(self._topic, value, key, headers=headers, on_delivery=delivered)
-            self._producer.poll(0)
+            try:
+                with client_errors():
+                    self._producer.produce(self._topic, value, key, headers=headers, on_delivery=delivered)
+                    self._producer.poll(0)
+            except KafkaException as error:
+                if not error.args[0].fatal():
+                    raise
+                self._begin_anew(error.args[0])
+
+    def _begin_anew(self, error):
+        """Do what a shop's producer does whose client can do no more: take another, and let go of what it held."""
+        self.ends.append(error.str())
+        self._producer.purge()
+        with suppress(KafkaException), client_errors():  # it may say so once more
+            self._producer.flush(5)
+        self._producer = self._application.producer(**PATIENT)
 
 
 def fuzzed(seed):

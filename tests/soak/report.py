@@ -28,6 +28,7 @@ class Outcome:
     n_acknowledged: int = 0
     n_refused: int = 0
     n_fuzzed: int = 0
+    client_ends: list = field(default_factory=list)
     memory: list = field(default_factory=list)
     report: object = None
     same_weights: str = "not compared"
@@ -64,6 +65,8 @@ def _events(outcome):
         f"events: {outcome.n_acknowledged} acknowledged, {outcome.n_fuzzed} fuzzed among them, "
         f"{outcome.n_refused} not taken by the broker"
     )
+    if outcome.client_ends:
+        yield f"producers of the load that ended and were replaced: {', '.join(outcome.client_ends)}"
     if outcome.report:
         outcomes = Counter(outcome.report.expected.outcomes.values())
         yield "outcomes: " + ", ".join(f"{name} {n}" for name, n in sorted(outcomes.items()))

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import torch
 
+from online_model import checkpoint
+from online_model.guard import Guard
 from online_model.ledger import OUTCOMES
 from stream.brokers.apache import ApacheKafka
+from stream.learning import Learning
 from stream.topics.preflight import preflight
 from stream.trainer import Trainer
+from stream.trainer_checkpoints import Cut
 from stream.trainer_messages import Facts
 from tests.e2e.checker import audit, newest_checkpoint
 from tests.e2e.workers import Application, Nursery, eventually
@@ -47,16 +51,17 @@ class Soak:
         self.flow = Flow(self.application)
         self.memory = Memory(self.fleet.pids)
         self.outcome = Outcome(options.seed, 0.0)
-        self.faults = [fault for fault in FAULTS if not options.only or fault.__name__ in options.only]
+        self.named = [fault for name in options.only or () for fault in FAULTS if fault.__name__ == name]
 
     def run(self, minutes, say):
-        """Do one fault after the other until the time is over, then check."""
+        """Do one fault after the other until the time is over, those that were named once at least; then check."""
         started = time.monotonic()
         self._start()
-        deck = []
-        while time.monotonic() - started < minutes * 60:
-            deck = deck or self.dice.sample(self.faults, len(self.faults))
+        deck, n_due = [], len(self.named)
+        while n_due > 0 or time.monotonic() - started < minutes * 60:
+            deck = deck or list(reversed(self.named)) or self.dice.sample(FAULTS, len(FAULTS))
             self._do(deck.pop(), started, say)
+            n_due -= 1
             time.sleep(self.dice.uniform(1, 8))
         self._end(say)
         self.outcome.seconds = time.monotonic() - started
@@ -79,7 +84,7 @@ class Soak:
             return
         except Exception as error:
             self.outcome.trouble.append(f"{fault.__name__} could not be done: {error!r}"[:2000])
-        done.seconds = self.flow.until(self.load.marks(), FLOW_SECONDS)
+        done.seconds = self.flow.until(self.load, FLOW_SECONDS)
         flows = "it does not flow" if done.seconds is None else f"flows after {done.seconds:.1f} s"
         say(f"{done.at:6.0f} s  {done.name:<22} {flows}")
 
@@ -98,7 +103,7 @@ class Soak:
         if any(codes):
             outcome.trouble.append(f"stops ended with {codes}")
         outcome.n_acknowledged, outcome.n_refused = len(self.load.acknowledged), self.load.n_refused
-        outcome.n_fuzzed = self.load.n_fuzzed
+        outcome.n_fuzzed, outcome.client_ends = self.load.n_fuzzed, self.load.ends
         outcome.memory = self.memory.by_tenth()
         ended = re.findall(r"worker ended code=(-?\d+)", self.fleet.output())
         outcome.exits = [*self.fleet.exits, *(("main", int(code)) for code in ended)]
@@ -119,11 +124,12 @@ class Soak:
     def _compare_weights(self):
         """Let a trainer that nobody disturbs learn the same log from its start, and compare every bit."""
         ours = newest_checkpoint(self.application)
-        n_learned = self.outcome.report.counts["learned"]
-        theirs = undisturbed(self.application, n_learned)
+        n_learned, returns = self.outcome.report.counts["learned"], recorded_returns(ours)
+        theirs = undisturbed(self.application, n_learned, returns)
         same = theirs is not None and same_bits(ours, theirs)
         whose = "bit for bit those" if same else "NOT those"
-        self.outcome.same_weights = f"{whose} of a trainer that nobody disturbed, after {n_learned} examples"
+        told = f", told of the {len(returns)} returns of the guard" if returns else ""
+        self.outcome.same_weights = f"{whose} of a trainer that nobody disturbed{told}, after {n_learned} examples"
         if not same:
             self.outcome.trouble.append("other weights than those of a trainer that nobody disturbed")
 
@@ -135,13 +141,25 @@ class Soak:
         self.application.close()
 
 
-def undisturbed(application, n_learned):
+def recorded_returns(found):
+    """What the guard of a checkpoint remembers to have decided."""
+    guard = Guard(max_returns=1)
+    guard.load_state(found.states["guard"])
+    return guard.returns
+
+
+def undisturbed(application, n_learned, returns=()):
     """The checkpoint of a trainer that reads the examples from their start until it has learned so many.
 
     Not until a position: records that are known already may stand before it or after it, as they happened to be read.
+    Its guard judges nothing, for when a trial begins, and with which checkpoint, depends on when one was written. It is
+    told what was decided: what is left out, and where steps are shorter, follows from that and from the log alone. Nor
+    is anything sampled out, by whomever: both trainers learn by count.
     """
     name, stop = "undisturbed", threading.Event()
     settings = application.settings_of(name)
+    settings = settings.model_copy(update={"guard": settings.guard.model_copy(update={"enabled": False})})
+    begin_with(settings, returns)
     trainer = Trainer(settings, preflight(application.settings).identity, name, lambda message: _until(message))
 
     def _until(message):
@@ -154,6 +172,14 @@ def undisturbed(application, n_learned):
     eventually(lambda: trainer.run(stop) == 0, "a trainer that may work")
     timer.cancel()
     return newest_checkpoint(application, application.data_dir(name))
+
+
+def begin_with(settings, returns):
+    """Leave a checkpoint of a trainer that has learned nothing, stands at the log's start, and knows these returns."""
+    learning = Learning(settings, "undisturbed")
+    learning.guard.returns, learning.guard.n_returns = returns, len(returns)
+    begun = Cut(None, None, "undisturbed", 0, 0, time.time(), settings.app_id, "undisturbed", len(returns))
+    checkpoint.save(settings.checkpoint_dir, learning.states(), begun.metadata(), keep=3)
 
 
 def same_bits(ours, theirs):

@@ -40,9 +40,14 @@ class Committed:
 
     def __init__(self) -> None:
         self.partitions: list[int] = []
+        self.ended: list[int] = []
+        self.open: set[int] = set()
 
     def recover(self) -> None:
         """Nothing was interrupted."""
+
+    def end_hanging(self, partitions: list[int]) -> None:
+        self.ended += partitions
 
     def commit(self, changes: Any, positions: object, assignment: object) -> None:
         self.partitions += [change.partition for change in changes]
@@ -60,7 +65,7 @@ def committed() -> Committed:
 def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, committed: Committed) -> Load:
     """Give `load(records)`: the ids of the users that a changelog of one partition brings into memory."""
     settings = Settings(kafka={"bootstrap_servers": "127.0.0.1:1"}, data_dir=tmp_path)  # type: ignore[arg-type]
-    loader = Loader(settings, NOW, 1, committed, Metrics(CollectorRegistry()))  # type: ignore[arg-type]
+    loader = Loader(settings, NOW, 2, committed, Metrics(CollectorRegistry()))  # type: ignore[arg-type]
 
     def run(records: list[Stored]) -> list[str]:
         def read(_settings: Settings, _partitions: object, apply: Callable[[Stored], None]) -> int:
@@ -69,6 +74,7 @@ def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, committed: Committed) 
             return len(records)
 
         monkeypatch.setattr("stream.loading.read_changelog", read)
+        monkeypatch.setattr("stream.loading.undecided", lambda _, partitions, __: {*partitions} & committed.open)
         monkeypatch.setattr(loader, "_offsets", lambda *_: type("Nothing", (), {"positions": {}}))
         return list(loader.load(Assignment(1, "m", frozenset({Partition("user-events", 0)}))))
 
@@ -93,3 +99,12 @@ def test_after_a_reset_the_identity_of_before_stands_in_the_log_and_does_not_cou
 def test_an_empty_changelog_begins_with_its_identity(load: Load, committed: Committed) -> None:
     assert load([]) == []
     assert committed.partitions == [0]
+
+
+def test_what_is_left_open_in_any_partition_is_ended(load: Load, committed: Committed) -> None:
+    """Of partition 1 too, which somebody else holds now, and waits for."""
+    load([Stored(IDENTITY_KEY, NOW.dumps())])
+    assert committed.ended == []
+    committed.open = {0, 1}
+    load([Stored(IDENTITY_KEY, NOW.dumps())])
+    assert committed.ended == [0, 1]
