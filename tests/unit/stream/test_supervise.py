@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,16 +32,23 @@ n = len(open("runs").read())
 
 
 @pytest.fixture
-def supervised(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+def supervised(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    started: list[subprocess.Popen[str]] = []
+
     def start(child: str, healthy_after: float = 60) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", SUPERVISOR, RUN + child, str(healthy_after)],
             cwd=tmp_path,
             stderr=subprocess.PIPE,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()  # of a test that failed
+        process.wait()
 
 
 Supervised = Callable[..., "subprocess.Popen[str]"]
