@@ -47,6 +47,8 @@ def stream(bootstrap, topic, isolation="read_committed"):
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
             "isolation.level": isolation,
+            # That a partition has no more is told when a fetch comes back empty, by default after half a second.
+            "fetch.wait.max.ms": 20,
             "log_level": 0,
         }
     )

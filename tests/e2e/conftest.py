@@ -15,14 +15,14 @@ def nursery():
 
 @pytest.fixture
 def applications(fresh_prefix, tmp_path, nursery):
-    """Give `applications(bootstrap, **more settings)`: further ones with topics of their own; all end with the test."""
+    """Give `applications(bootstrap, partitions, **more settings)`: with topics of their own; all end with the test."""
     made = []
 
-    def make(bootstrap, **more):
+    def make(bootstrap, partitions=4, **more):
         number = len(made)
         folder = tmp_path / f"app{number}"
         folder.mkdir()
-        application = Application(bootstrap, f"{fresh_prefix}-{number}", folder, nursery, more=more)
+        application = Application(bootstrap, f"{fresh_prefix}-{number}", folder, nursery, partitions, more)
         made.append(application)
         return application.create_topics()
 

@@ -33,7 +33,7 @@ def test_sigterm_commits_what_was_taken_and_exits_0(application):
         until_committed(application, 1)
         assert worker.stop() == 0
     assert "stopped clean=True" in worker.output
-    worker = application.start_command(TRAINER__ISOLATION="process").until_ready()
+    worker = application.start(TRAINER__ISOLATION="process").until_ready()
     application.until_done()
     application.until_learned()
     assert worker.stop() == 0
@@ -74,7 +74,10 @@ class Supervised:
 
 
 @pytest.mark.slow
-def test_a_broker_may_die_and_hang_and_nothing_is_lost(applications, fresh_kafka):
+@pytest.mark.parametrize(
+    ("dead_seconds", "hung_seconds"), [(0, 5), pytest.param(10, 10, marks=pytest.mark.long)], ids=["short", "long"]
+)
+def test_a_broker_may_die_and_hang_and_nothing_is_lost(applications, fresh_kafka, dead_seconds, hung_seconds):
     """A worker waits for its broker as long as a transaction may take, then ends, and is started again."""
     broker = fresh_kafka()
     application = applications(broker.bootstrap, STOP_TIMEOUT_SECONDS=str(STOP_SECONDS))
@@ -84,10 +87,11 @@ def test_a_broker_may_die_and_hang_and_nothing_is_lost(applications, fresh_kafka
     with application.producing(events(500, seed=2), per_second=100):
         until_committed(application, 101)  # the second stream has begun
         broker.kill()
+        time.sleep(dead_seconds)
         broker.start()  # same port, same data
         supervised.until_done()
         os.kill(broker.pid, signal.SIGSTOP)
-        time.sleep(5)  # how long it hangs
+        time.sleep(hung_seconds)
         os.kill(broker.pid, signal.SIGCONT)
     supervised.until_done()
     supervised.until_ready()

@@ -20,7 +20,7 @@ def without_lists(states):
 
 
 def test_five_sigkills_at_random_moments_lose_and_repeat_nothing(application, applications):
-    """The command as it is installed, its trainer in a process of its own; only the waits are seeded."""
+    """Its trainer in a process of its own, the first one the command as it is installed; only the waits are seeded."""
     dice = random.Random(5)
     settings = {"TRAINER__ISOLATION": "process"}
     worker = application.start_command(**settings).until_ready()
@@ -29,7 +29,7 @@ def test_five_sigkills_at_random_moments_lose_and_repeat_nothing(application, ap
             with application.producing(events(200, seed=number), per_second=400):
                 time.sleep(dice.uniform(0.05, 0.5))
                 worker.kill()
-            worker = application.start_command(**settings).until_ready()
+            worker = application.start(**settings).until_ready()
         application.until_done()
         application.until_learned()
     assert worker.stop() == 0

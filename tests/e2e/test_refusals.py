@@ -17,9 +17,9 @@ from tests.e2e.workers import eventually, only_line
     ],
 )
 def test_a_wrong_setting_is_told_before_anything_connects(application, setting, value, words):
-    code, output = application.run_command("worker", **{setting: value})
-    assert code == 2
-    assert words in only_line(output)
+    worker = application.start(**{setting: value})
+    assert worker.wait() == 2
+    assert words in only_line(worker.output)
 
 
 @pytest.mark.parametrize(

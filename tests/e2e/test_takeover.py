@@ -39,6 +39,29 @@ def test_partitions_move_to_the_living_and_look_ups_follow(application):
     check(application)
 
 
+@pytest.mark.long
+def test_of_three_workers_one_is_killed_and_one_that_is_added_dies_in_that_rebalance(applications, kafka):
+    """The newcomer has joined, the partitions move, and it is killed while it reads what it was given.
+
+    Faust gives a worker at most its share of the partitions, rounded up: of four, a third worker would get none.
+    """
+    application = applications(kafka.bootstrap, partitions=6)
+    first = application.start("first").until_ready()
+    second = application.start("second", trainer=False).until_ready()
+    third = application.start("third", trainer=False).until_ready()
+    application.until_held_by("first", "second", "third")
+    with application.producing(events(800, seed=5), per_second=60):
+        second.kill()
+        dying = application.start("fourth", trainer=False, faults=[("recovery-read", 1, int(signal.SIGKILL))])
+        assert dying.wait() == -signal.SIGKILL
+        fourth = application.start("fourth", trainer=False).until_ready()
+        application.until_held_by("first", "third", "fourth")
+    application.until_done()
+    application.until_learned()
+    assert [worker.stop() for worker in (fourth, third, first)] == [0, 0, 0]
+    check(application)
+
+
 def user_of(application, name):
     held = application.holders()[application.instance(name)]
     return next(user for user in (f"u{n}" for n in range(60)) if home_of(user, application.partitions) in held)

@@ -11,7 +11,7 @@ def test_every_event_is_answered_remembered_and_learned_once(application):
     worker.until_ready()
     application.produce(events(1_000))
     application.until_done()
-    application.until_learned()  # a checkpoint a second: reading and writing at the same time must not lock up
+    application.until_learned()  # four checkpoints a second: reading and writing at the same time must not lock up
     assert worker.stop() == 0
     report = check(application)
     outcomes = Counter(report.expected.outcomes.values())

@@ -73,7 +73,7 @@ def test_a_trainer_that_stands_still_ends_the_worker_and_does_not_stay_behind(ap
     assert worker.wait() == 70
     assert "examples wait and the trainer has learned none for" in only_line(worker.output)
     eventually(lambda: not trainer.is_running(), "the end of the trainer")
-    worker = application.start_command(**settings).until_ready()
+    worker = application.start(**settings).until_ready()
     application.until_done()
     application.until_learned()
     assert worker.stop() == 0

@@ -185,7 +185,7 @@ class Application:
             "MODEL__NEGATIVES": "64",
             "MODEL__DEVICE": "cpu",
             "TRAINER__ISOLATION": "thread",
-            "TRAINER__CHECKPOINT_INTERVAL_SECONDS": "1",
+            "TRAINER__CHECKPOINT_INTERVAL_SECONDS": "0.25",
         }
         values |= self.more | more
         return clean_environment() | {f"MILLSTREAM_{key}": value for key, value in values.items()}

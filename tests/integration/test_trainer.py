@@ -209,6 +209,10 @@ def assert_same_model(one, other):
 
 
 def test_each_distinct_example_is_learned_once(shop):
+    """Red where a checkpoint is renamed without its position committed.
+
+    No trainer would learn there that it was replaced.
+    """
     values = [example(n) for n in range(300)]
     malformed = example(300, sitting=7)
     shop.produce(*values[:100], *values[60:100], b"not msgpack", malformed, *values[90:], malformed)
@@ -295,6 +299,7 @@ def test_by_time_too_every_example_is_learned_once_across_sigkill(shop):
 
 
 def test_a_second_trainer_on_the_folder_says_where_the_first_one_runs(shop):
+    """Red without the lock of the folder."""
     first = shop.start()
     next(lines(first, "facts"))
     (ended,) = [message for message in shop.run(lambda _: True, instance="two") if isinstance(message, Ended)]
@@ -304,6 +309,7 @@ def test_a_second_trainer_on_the_folder_says_where_the_first_one_runs(shop):
 
 
 def test_a_second_trainer_elsewhere_names_the_member_of_the_group(shop, tmp_path):
+    """Red where the members of the group are not looked at."""
     first = shop.start(session=30.0)
     shop.produce(*(example(n) for n in range(BATCH)))
     wait_until(first, BATCH)
@@ -319,7 +325,10 @@ def test_a_second_trainer_elsewhere_names_the_member_of_the_group(shop, tmp_path
 
 
 def test_a_fenced_trainer_ends_with_75_and_writes_nothing(shop, tmp_path):
-    """Stopped past its session, replaced by a trainer elsewhere, continued: it must not write another checkpoint."""
+    """Stopped past its session, replaced by a trainer elsewhere, continued: it must not write another checkpoint.
+
+    Red where a fenced transaction counts as one that failed: a supervisor would start this trainer again at once.
+    """
     first = shop.start(session=6.0)  # a loaded machine may be silent for a second
     shop.produce(*(example(n) for n in range(BATCH)))
     wait_until(first, BATCH)
@@ -349,6 +358,7 @@ def test_a_fenced_trainer_ends_with_75_and_writes_nothing(shop, tmp_path):
 
 
 def test_another_cluster_or_topic_is_told_in_one_line_and_nothing_is_overwritten(shop):
+    """Red where identities are not compared."""
     shop.produce(*(example(n) for n in range(BATCH)))
     shop.run(lambda facts: facts.position == BATCH)
     kept = [path.name for path in paths(shop.folder / "checkpoints")]
@@ -375,6 +385,7 @@ def test_another_cluster_or_topic_is_told_in_one_line_and_nothing_is_overwritten
 
 
 def test_a_position_beyond_the_end_is_an_error_and_nothing_is_overwritten(shop, kafka, topics):
+    """Red where the position is not compared with the log's end."""
     shop.produce(*(example(n) for n in range(BATCH)))
     shop.run(lambda facts: facts.position == BATCH)
     kept = [path.name for path in paths(shop.folder / "checkpoints")]
@@ -392,6 +403,7 @@ def test_a_position_beyond_the_end_is_an_error_and_nothing_is_overwritten(shop, 
 
 
 def test_examples_that_expired_are_counted_and_the_rest_is_learned(shop, kafka):
+    """Red where they are not counted."""
     shop.produce(*(example(n) for n in range(BATCH)))
     shop.run(lambda facts: facts.position == BATCH)
     shop.produce(*(example(n) for n in range(BATCH, 10 * BATCH)))
@@ -434,6 +446,7 @@ pathlib.Path.open = full
 
 
 def test_a_full_disk_costs_checkpoints_and_nothing_else(shop, tmp_path, monkeypatch):
+    """Red where a checkpoint that failed ends the trainer."""
     flag = tmp_path / "full"
     monkeypatch.setenv("FULL", str(flag))
     process = shop.start(patch=FULL_DISK)

@@ -130,6 +130,17 @@ def test_a_killed_process_is_told_of(start):
     assert handle.stop(1)
 
 
+def test_a_process_that_does_not_end_when_told_is_killed(start):
+    """Red without the kill: it would hold the lock of the folder against its successor."""
+    inbox = Inbox()
+    handle = start("process", inbox)
+    inbox.wait_for(Updated)
+    os.kill(handle.pid, signal.SIGSTOP)
+    assert not handle.stop(0.2)
+    assert inbox.wait_for(Ended).exit_code == -9
+    assert not handle.alive
+
+
 def test_ctrl_c_does_not_reach_the_process_and_sigterm_stops_it(start):
     inbox = Inbox()
     handle = start("process", inbox)

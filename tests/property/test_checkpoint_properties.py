@@ -13,7 +13,10 @@ from online_model.protocol import State
 @settings(deadline=None)
 @given(st.data())
 def test_whatever_one_byte_does_the_older_whole_one_is_found(data):
-    """Any byte flipped, any cut: never a wrong tensor, never an exception that is not expected."""
+    """Any byte flipped, any cut: never a wrong tensor, never an exception that is not expected.
+
+    Red without the checksum of the files, and without that of the manifest.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for number in (1, 2):

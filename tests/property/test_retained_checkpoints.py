@@ -6,7 +6,10 @@ from online_model.checkpoint import retained
 
 @given(st.integers(1, 6000), st.integers(1, 5), st.integers(0, 8))
 def test_however_long_it_runs_a_checkpoint_of_each_age_is_there(n, keep, spaced):
-    """Saved and pruned one after the other; keep the last multiple of 8 alone, and ages are missing."""
+    """Saved and pruned one after the other; keep the last multiple of 8 alone, and ages are missing.
+
+    Red where only the latest are kept.
+    """
     numbers: list[int] = []
     for number in range(max(1, n - 1100), n + 1):
         kept = retained([*numbers, number], keep, spaced)

@@ -159,6 +159,7 @@ def test_an_event_away_from_home_is_sent_there_with_its_place_and_answered_by_th
 
 
 def test_what_is_too_large_to_carry_on_is_rejected_and_cut_and_never_an_exit() -> None:
+    """Red where integers may have more than 64 bits."""
     home = home_partition("u", N_PARTITIONS)
     huge: list[Any] = [
         Record(b"x" * 2_000_000, 0, 0, key=b"k" * 500_000, headers=[("h", b"y" * 500_000)]),

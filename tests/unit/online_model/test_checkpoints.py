@@ -57,6 +57,7 @@ def test_a_learner_continues_from_its_checkpoint(tmp_path, config, batches):
 
 
 def test_the_newest_whole_one_is_taken_and_the_torn_are_told(tmp_path):
+    """Red without the count of bytes, and where a missing file is no torn checkpoint."""
     first, second, third = save(tmp_path, 1, 2, 3)
     (third / "copy.safetensors").unlink()
     data = (second / "learner.safetensors").read_bytes()
@@ -69,6 +70,7 @@ def test_the_newest_whole_one_is_taken_and_the_torn_are_told(tmp_path):
 
 
 def test_a_torn_one_does_not_push_out_a_whole_one(tmp_path):
+    """Red where the torn ones count among those kept."""
     first, *others = save(tmp_path, 1, 2, 3)
     for path in others:
         (path / "manifest.json").write_text("{")
@@ -76,16 +78,27 @@ def test_a_torn_one_does_not_push_out_a_whole_one(tmp_path):
     assert checkpoint.paths(tmp_path) == [first, latest]
 
 
+def test_one_that_is_on_trial_stays(tmp_path):
+    """Red where names that are pinned do not count: the guard's trial would end without a verdict."""
+    first, *_ = save(tmp_path, 1, 2, 3)
+    path = checkpoint.save(tmp_path, {"learner": state()}, {}, keep=1, pinned={first.name})
+    assert checkpoint.paths(tmp_path) == [first, path]
+
+
 def test_what_a_kill_left_aside_is_no_checkpoint_and_goes_with_the_next(tmp_path):
+    """Red where what lies there is written over and not thrown away."""
     aside = tmp_path / ".writing"
     aside.mkdir()
-    (aside / "learner.safetensors").write_bytes(b"half")
+    for name in ("learner", "another"):
+        (aside / f"{name}.safetensors").write_bytes(b"half")
     assert checkpoint.newest(tmp_path).checkpoint is None
-    save(tmp_path, 1)
+    (path,) = save(tmp_path, 1)
     assert not aside.exists()
+    assert sorted(os.listdir(path)) == ["copy.safetensors", "learner.safetensors", "manifest.json"]
 
 
 def test_a_format_of_the_future_stops_instead_of_going_back(tmp_path):
+    """Red where the format is not compared."""
     *_, path = save(tmp_path, 1, 2)
     manifest = json.loads((path / "manifest.json").read_text())
     del manifest["sha256"]
@@ -98,6 +111,7 @@ def test_a_format_of_the_future_stops_instead_of_going_back(tmp_path):
 
 @pytest.mark.parametrize("step", ["write", "fsync", "rename"])
 def test_a_full_disk_leaves_the_earlier_ones_and_says_so(tmp_path, monkeypatch, step):
+    """Red where what was half written stays."""
     (earlier,) = save(tmp_path, 1)
 
     def fail(*_: object) -> None:
@@ -134,6 +148,7 @@ def test_a_folder_that_is_a_file_is_told(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "Learner", "../escape", "a/b"])
 def test_names_are_checked(tmp_path, name):
+    """Red where they are not."""
     with pytest.raises(ValueError, match="the name of a state"):
         checkpoint.save(tmp_path, {name: state()}, {})
 
@@ -146,6 +161,8 @@ def test_metadata_must_be_json(tmp_path, facts):
 
 
 def test_a_caller_may_prevent_it_at_the_last_moment(tmp_path):
+    """Red where what it has prevented stays on the disk."""
+
     def refuse() -> None:
         raise RuntimeError("fenced")
 
@@ -155,6 +172,7 @@ def test_a_caller_may_prevent_it_at_the_last_moment(tmp_path):
 
 
 def test_every_file_and_folder_is_synced_before_it_counts(tmp_path, monkeypatch):
+    """Red without any one of the three: of the files, of the folder aside, of the folder of all."""
     events: list[str] = []
     fsync, rename = os.fsync, Path.rename
     monkeypatch.setattr(

@@ -130,6 +130,7 @@ def test_who_is_not_in_the_sample_is_counted_like_all_others():
 
 @pytest.mark.parametrize(("changes", "timestamp"), [({"backlog": True}, START + 1), ({}, START - 1), ({}, -1)])
 def test_what_was_no_live_example_is_never_sampled(changes, timestamp):
+    """Red where a backlog can be live."""
     learning = Learning(SETTINGS, "run")
     batch = sampled_batch(learning, [example(n, **changes) for n in range(30)], 10_000, timestamp)
     assert batch.oldest_live is None

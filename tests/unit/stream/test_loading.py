@@ -87,16 +87,25 @@ def test_a_changelog_of_these_topics_is_taken(load: Load, committed: Committed) 
 
 
 def test_a_changelog_of_other_topics_is_refused(load: Load) -> None:
+    """Red where identities are not compared."""
     with pytest.raises(RecoveryError, match=r"made anew.*millstream reset --offsets"):
         load([Stored(IDENTITY_KEY, BEFORE.dumps()), Stored(b"u1", b"state")])
 
 
+def test_an_identity_that_cannot_be_read_is_none_of_ours(load: Load) -> None:
+    """Red where it is passed over like one that was erased."""
+    with pytest.raises(RecoveryError, match="cannot be read"):
+        load([Stored(IDENTITY_KEY, b"{"), Stored(b"u1", b"state")])
+
+
 def test_after_a_reset_the_identity_of_before_stands_in_the_log_and_does_not_count(load: Load) -> None:
+    """Red where the first one counts."""
     log = [Stored(IDENTITY_KEY, BEFORE.dumps()), Stored(b"u1", b"state"), Stored(IDENTITY_KEY, NOW.dumps())]
     assert load(log) == ["u1"]
 
 
 def test_an_empty_changelog_begins_with_its_identity(load: Load, committed: Committed) -> None:
+    """Red where nothing is written to begin with."""
     assert load([]) == []
     assert committed.partitions == [0]
 

@@ -29,12 +29,14 @@ def test_a_level_is_entered_above_its_threshold_and_left_at_half(seen: list[floa
 
 
 def test_a_lag_on_the_edge_does_not_switch_back_and_forth() -> None:
+    """Red where a level is left at the lag that it was reached at."""
     levels = Levels((1.0, 5.0))
     assert {levels.observe(lag) for lag in (1.01, 0.99, 1.01, 0.99)} == {1}
 
 
 @given(st.lists(st.tuples(st.integers(1, 4096), st.floats(0.0001, 60), lags), max_size=40))
 def test_batches_stay_within_bounds_and_are_as_usual_once_it_is_over(batches: list[tuple[int, float, float]]) -> None:
+    """Red without the ceiling, without the floor, and without the return to the usual size."""
     pressure = AnswerPressure(SETTINGS, 256)
     for n_events, seconds, lag in batches:
         pressure.observe(n_events, seconds, lag)
@@ -64,6 +66,7 @@ def test_nothing_is_live_before_the_worker_has_caught_up() -> None:
 
 
 def test_the_share_halves_with_each_doubling_of_the_lag() -> None:
+    """Red where shares have no least one."""
     pressure = LearningPressure(SETTINGS, 64)
     shares = {}
     for lag in (0, 31, 119, 121, 239, 241, 479, 481, 959, 961, 100_000):
@@ -85,6 +88,7 @@ def test_steps_are_larger_while_learning_lags() -> None:
 
 
 def test_who_was_away_for_long_begins_with_a_backlog() -> None:
+    """Red where a run takes over what any earlier one knew, and where a backlog can be live."""
     short, long = LearningPressure(SETTINGS, 64), LearningPressure(SETTINGS, 64)
     short.resume(1_000, RESUME_SECONDS - 1)
     long.resume(1_000, RESUME_SECONDS + 1)

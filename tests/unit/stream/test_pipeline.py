@@ -182,6 +182,21 @@ def test_a_batch_published_across_a_rebalance_is_not_committed() -> None:
     play(story)
 
 
+def test_a_batch_of_an_older_generation_is_neither_answered_nor_committed() -> None:
+    """Red where only the presence of an assignment is asked for: its offsets would go out under the new generation."""
+
+    async def story(rig: Rig) -> None:
+        rig.broker.gate.set()
+        await rig.pipeline.assigned(Assignment(2, "m", frozenset({P0})))
+        rig.source.put(generation=1)
+        rig.source.put(generation=2)
+        await until(lambda: len(rig.broker.transactions) == 1)
+        assert rig.broker.published == [2]
+        assert sum(rig.discarded) == 1
+
+    play(story)
+
+
 def test_a_failed_delivery_ends_the_process_before_it_commits() -> None:
     async def main() -> None:
         rig = await start(Broker(fail_publish=True))

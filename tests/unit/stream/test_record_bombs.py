@@ -84,7 +84,10 @@ def decoded(value: bytes) -> tuple[Event | Rejection, int]:
 
 @pytest.mark.parametrize(("value", "reason"), REFUSED.values(), ids=REFUSED)
 def test_a_bomb_is_rejected_and_takes_little(value: bytes, reason: str) -> None:
-    """Seen red without the check of the length before the decoding, and without `max_length`."""
+    """Seen red without the check of the length before the decoding, and without `max_length`.
+
+    Red without the limits on bytes, on ids shown, on their length and number, and where depth is no reason.
+    """
     outcome, peak = decoded(value)
     assert isinstance(outcome, Rejection)
     assert outcome.reason == reason

@@ -54,6 +54,10 @@ def test_an_event_is_decoded_with_canonical_ids_behaviour_and_time() -> None:
     ],
 )
 def test_what_cannot_be_used_is_rejected_with_its_reason(changes: dict[str, object], reason: str) -> None:
+    """Red without any one of the checks.
+
+    Lengths, bytes of a context, seconds, beyond any calendar, no offset, no role, no item.
+    """
     rejection = decode(**changes)
     assert isinstance(rejection, Rejection)
     assert rejection.reason == reason
@@ -76,6 +80,7 @@ def test_what_cannot_be_used_is_rejected_with_its_reason(changes: dict[str, obje
     ],
 )
 def test_bytes_that_are_no_event_are_rejected(value: bytes | None, reason: str) -> None:
+    """Red where null, too many bytes, or what is no UTF-8 and no JSON, is let through to the decoder."""
     rejection = DECODE(value)
     assert isinstance(rejection, Rejection)
     assert rejection.reason == reason
@@ -97,6 +102,7 @@ def test_unknown_fields_are_ignored_and_names_can_be_mapped() -> None:
 
 
 def test_the_future_is_measured_against_the_records_kafka_timestamp() -> None:
+    """Red where nothing is from the future."""
     event = decode()
     assert isinstance(event, Event)
     assert future_rejection(event, event.timestamp - 300_000, 300_000) is None

@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,16 +32,23 @@ n = len(open("runs").read())
 
 
 @pytest.fixture
-def supervised(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+def supervised(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    started: list[subprocess.Popen[str]] = []
+
     def start(child: str, healthy_after: float = 60) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", SUPERVISOR, RUN + child, str(healthy_after)],
             cwd=tmp_path,
             stderr=subprocess.PIPE,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()  # of a test that failed
+        process.wait()
 
 
 Supervised = Callable[..., "subprocess.Popen[str]"]
@@ -61,6 +69,7 @@ def has_run(folder: Path, n_runs: int) -> Callable[[], bool]:
 def test_a_run_that_ended_well_or_for_its_settings_is_the_last(
     supervised: Supervised, tmp_path: Path, code: int
 ) -> None:
+    """Red where either code is followed by a restart."""
     assert supervised(f"sys.exit({code})").wait(DEADLINE) == code
     assert (tmp_path / "runs").read_text() == "x"
 
@@ -75,6 +84,7 @@ def test_any_other_end_is_followed_by_a_restart(supervised: Supervised, tmp_path
 
 
 def test_a_healthy_run_begins_the_pauses_anew(supervised: Supervised) -> None:
+    """Red where failures are counted on."""
     process = supervised("time.sleep(0.4 if n == 3 else 0); sys.exit(n == 4 and 2 or 1)", healthy_after=0.3)
     _, log = process.communicate(timeout=DEADLINE)
     assert [word for word in log.split() if word.startswith("failures=")] == ["failures=1", "failures=2", "failures=1"]
@@ -93,11 +103,24 @@ def test_a_stop_in_a_pause_is_heard_at_once(supervised: Supervised, number: int)
 
 
 def test_a_stop_is_passed_on_and_nothing_is_started_after_it(supervised: Supervised, tmp_path: Path) -> None:
+    """Red where the signal is not sent on, and where the end of a run that was told to stop is taken for a failure."""
     process = supervised("signal.signal(15, lambda *_: sys.exit(1)); open('armed', 'w'); time.sleep(60)")
     until((tmp_path / "armed").exists)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(DEADLINE) == 1
+    _, log = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 1
     assert (tmp_path / "runs").read_text() == "x"
+    assert "restart" not in log
+
+
+def test_a_stop_that_came_while_a_run_was_being_born_is_passed_on_to_it() -> None:
+    """Red where only runs that are there are told: this one would be waited for, for ever."""
+    told: list[int] = []
+    child = SimpleNamespace(returncode=None, send_signal=told.append, kill=lambda: told.append(signal.SIGKILL))
+    stop = module._Stop(patience_seconds=60)
+    stop.ask(signal.SIGTERM, None)
+    stop.watch(child)  # type: ignore[arg-type]
+    assert told == [signal.SIGTERM]
 
 
 def test_a_run_that_ignores_the_stop_is_killed(supervised: Supervised, tmp_path: Path) -> None:
@@ -109,6 +132,7 @@ def test_a_run_that_ignores_the_stop_is_killed(supervised: Supervised, tmp_path:
 
 
 def test_pauses_grow_to_a_ceiling() -> None:
+    """Red without the ceiling."""
     pauses = [pause_seconds(n, lambda: 0.0) for n in range(1, 12)]
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (module.FIRST_PAUSE_SECONDS, module.LONGEST_PAUSE_SECONDS)

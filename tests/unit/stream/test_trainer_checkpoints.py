@@ -18,7 +18,10 @@ def save(settings: Settings, position: int, weight: float) -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_passed_over(tmp_path, bad):
-    """Each start from them would end at once. Seen red: without `_refuse_broken`, the newest is taken."""
+    """Each start from them would end at once. Seen red: without `_refuse_broken`, the newest is taken.
+
+    Red where weights are not looked at, or `newest` does not ask.
+    """
     settings = Settings(data_dir=tmp_path)
     for position, weight in ((10, 1.0), (20, 2.0), (30, bad)):
         save(settings, position, weight)
@@ -28,6 +31,7 @@ def test_weights_that_are_no_numbers_are_passed_over(tmp_path, bad):
 
 
 def test_where_no_weights_are_numbers_learning_begins_anew(tmp_path, caplog):
+    """Red where weights are not looked at."""
     settings = Settings(data_dir=tmp_path)
     save(settings, 10, float("nan"))
     assert load_newest(settings, IDENTITY) is None

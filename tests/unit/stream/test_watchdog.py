@@ -61,6 +61,7 @@ def test_a_working_worker_lives() -> None:
 
 
 def test_an_idle_worker_lives() -> None:
+    """Red where a clock of lag, or of examples, runs on while nothing waits."""
     worker = Worker()
     dog = worker.watched()
     for _ in range(100):
@@ -69,6 +70,7 @@ def test_an_idle_worker_lives() -> None:
 
 
 def test_a_stuck_loop_ends_it() -> None:
+    """Red without the look at the loop."""
     worker = Worker()
     dog = worker.watched()
     worker.now += 11
@@ -76,6 +78,7 @@ def test_a_stuck_loop_ends_it() -> None:
 
 
 def test_lag_without_a_commit_ends_it() -> None:
+    """Red without the look at the lag."""
     worker = Worker()
     dog = worker.watched()
     worker.lag = 5
@@ -86,6 +89,7 @@ def test_lag_without_a_commit_ends_it() -> None:
 
 
 def test_no_assignment_ends_it() -> None:
+    """Red without the look at the assignment."""
     worker = Worker(ready=False)
     dog = worker.watched()
     worker.passes(31)
@@ -93,6 +97,7 @@ def test_no_assignment_ends_it() -> None:
 
 
 def test_a_trainer_that_learns_nothing_ends_it_and_one_that_has_nothing_to_learn_does_not() -> None:
+    """Red without the look at the examples."""
     worker = Worker()
     dog = worker.watched()
     worker.passes(100)
@@ -107,11 +112,13 @@ def test_a_trainer_that_learns_nothing_ends_it_and_one_that_has_nothing_to_learn
 
 
 def test_an_error_of_the_coordinator_ends_it() -> None:
+    """Red where that error is passed over."""
     worker = Worker(error=RuntimeError("not authorised"))
     assert "not authorised" in (worker.watched().verdict() or "")
 
 
 def test_while_the_broker_is_away_it_waits_and_every_clock_starts_again_after() -> None:
+    """Red without the excuse."""
     worker = Worker(unlearned=500)
     dog = worker.watched()
     worker.lag, worker.ready = None, False
@@ -124,7 +131,10 @@ def test_while_the_broker_is_away_it_waits_and_every_clock_starts_again_after() 
 
 
 def test_a_broker_that_takes_its_time_is_no_working_broker() -> None:
-    """It froze and went on: the answer came in the end, and nothing could be committed meanwhile."""
+    """It froze and went on: the answer came in the end, and nothing could be committed meanwhile.
+
+    Red where a slow answer counts as one.
+    """
     worker = Worker(lag=7, lag_seconds=SLOW_SECONDS + 20)
     dog = worker.watched()
     worker.passes(5)
@@ -135,6 +145,7 @@ def test_a_broker_that_takes_its_time_is_no_working_broker() -> None:
 
 
 def test_the_broker_s_absence_is_told_once_and_so_is_its_return(caplog: pytest.LogCaptureFixture) -> None:
+    """Red where each look tells of it."""
     worker = Worker(lag=None)
     dog = worker.watched()
     for _ in range(10):

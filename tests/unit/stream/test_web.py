@@ -220,6 +220,7 @@ def test_asks_to_come_again_while_it_is_not_ready() -> None:
 
 
 def test_a_lookup_has_a_deadline() -> None:
+    """Red without it."""
     response, body = ask(server(Questions(None), lookup_seconds=0.05), "/recommendations/u")
     assert response.status == 503
     assert int(response.headers["Retry-After"]) >= 1
@@ -227,6 +228,7 @@ def test_a_lookup_has_a_deadline() -> None:
 
 
 def test_a_failed_lookup_is_logged_and_answered_without_its_inside(caplog: pytest.LogCaptureFixture) -> None:
+    """Red without `_errors_as_json`."""
     response, body = ask(server(Questions(RuntimeError("secret"))), "/recommendations/somebody%0AERROR")
     assert response.status == 500
     assert b"secret" not in body
@@ -240,6 +242,7 @@ def test_a_failed_lookup_is_logged_and_answered_without_its_inside(caplog: pytes
     [("GET", "/nothing", 404), ("POST", "/health", 405), ("GET", "/recommendations/a/b", 404)],
 )
 def test_other_requests_get_one_line_of_json(method: str, path: str, status: int) -> None:
+    """Red without `_errors_as_json`."""
     response, body = ask(server(), path, method=method)
     assert response.status == status
     assert "error" in json.loads(body)
@@ -247,6 +250,7 @@ def test_other_requests_get_one_line_of_json(method: str, path: str, status: int
 
 @pytest.mark.parametrize("path", ["/", "/health", "/nothing", "/recommendations/u?k=0"])
 def test_headers_name_no_version(path: str) -> None:
+    """Red without `_harden`."""
     response, _ = ask(server(), path)
     assert response.headers["Server"] == "millstream"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
@@ -265,6 +269,8 @@ def test_headers_name_no_version(path: str) -> None:
 def test_what_is_no_http_is_refused_without_a_version_or_noise(
     request_bytes: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Red where the header of the server stays."""
+
     async def knock() -> bytes:
         web = server()
         await web.start()
@@ -325,6 +331,8 @@ def test_can_be_started_again_on_the_same_port() -> None:
 
 
 def test_a_request_under_way_does_not_hold_up_the_stop() -> None:
+    """Red with the patience of a minute."""
+
     async def stop_in_between() -> float:
         web = server(Questions(None), lookup_seconds=3600)
         loop = asyncio.get_running_loop()

@@ -86,6 +86,7 @@ PATHS = ("/", "/health", "/ready", "/metrics", "/recommendations/u", "/nothing")
         ("Bearer ", [401, 200, 200, 401, 401, 401]),
         (f"Bearer {TOKEN}x", [401, 200, 200, 401, 401, 401]),
         (f"Basic {TOKEN}", [401, 200, 200, 401, 401, 401]),
+        (f"Digest {TOKEN}", [401, 200, 200, 401, 401, 401]),  # as long as "Bearer": seen red without the scheme
         (TOKEN, [401, 200, 200, 401, 401, 401]),
     ],
 )
@@ -107,6 +108,7 @@ def test_nothing_but_the_token_is_accepted(header: str) -> None:
 def test_a_token_comes_from_a_file_and_must_be_hard_to_guess(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Red where one character is enough."""
     file = tmp_path / "token"
     file.write_text(TOKEN + "\n")
     monkeypatch.setenv("MILLSTREAM_WEB__TOKEN_FILE", str(file))
@@ -124,6 +126,8 @@ def test_a_token_comes_from_a_file_and_must_be_hard_to_guess(
 def test_an_open_address_without_a_token_is_warned_of(
     options: dict[str, str], warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Red without the warning."""
+
     async def run() -> None:
         async with serving(**options):
             pass
@@ -135,6 +139,8 @@ def test_an_open_address_without_a_token_is_warned_of(
 
 
 def test_listens_on_loopback_unless_told_otherwise() -> None:
+    """Red with another default."""
+
     async def run() -> str:
         async with serving() as web:
             return web.address
@@ -174,6 +180,7 @@ def test_more_lookups_a_second_than_allowed_are_429_and_probes_are_not_counted()
 
 
 def test_a_rate_lets_so_many_pass_and_says_when_to_come_again() -> None:
+    """Red where a quiet time is saved up without end."""
     now = 0.0
     rate = Rate(10, lambda: now)
     assert [rate.wait_seconds() for _ in range(11)] == [0] * 10 + [1]
@@ -210,6 +217,8 @@ async def knock(web: WebServer, request: bytes) -> bytes:
     ],
 )
 def test_what_is_too_much_is_refused_and_the_connection_closed(request_bytes: bytes, status: bytes) -> None:
+    """Red without the look at the body, and without each of the three limits on lines, fields and their number."""
+
     async def run() -> bytes:
         async with serving() as web:
             return await knock(web, request_bytes)
@@ -284,6 +293,7 @@ def test_more_connections_than_allowed_are_closed_unheard() -> None:
 
 
 def test_any_number_of_scrapes_at_once_makes_the_text_once_at_a_time() -> None:
+    """Red where each one makes its own."""
     import threading
 
     running, most = 0, 0
