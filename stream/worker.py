@@ -234,7 +234,9 @@ class Worker:
     def _process(self, batch: Batch, users: UserTable) -> Processed:
         self.metrics.observe_wait((now_ms() - self._taken.oldest_ms) / 1000)
         model = self._serving.model
-        return self._scorer.process(batch.records, users, model, model.version, regime=self._pressure.regime)
+        return self._scorer.process(
+            batch.records, users, self._lookups.beside(model), model.version, regime=self._pressure.regime
+        )
 
     def _published(self, processed: Processed, seconds: float) -> None:
         self._learning_lag += processed.n_examples  # until the trainer says how far it is
