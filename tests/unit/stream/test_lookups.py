@@ -155,7 +155,7 @@ def events() -> list[Request]:
 
 
 def asked_with_events(model: Echo, lookups: Lookups, ask: Any, events: list[Request]) -> tuple[list[Any], list[Any]]:
-    """Let look-ups of 2, 9 and 1 items come while the thread works, then events that want 3 each."""
+    """Let look-ups of 2, 3, 9 and 1 items come while the thread works, and a batch of events that want 3 each."""
     model.go_on.clear()
 
     async def act() -> tuple[list[Any], list[Any]]:
@@ -164,7 +164,7 @@ def asked_with_events(model: Echo, lookups: Lookups, ask: Any, events: list[Requ
         while not model.rounds:
             await asyncio.sleep(0.001)
         batch = loop.run_in_executor(lookups._compute, beside.recommend, events, 3)
-        rest = [asyncio.create_task(ask(number, k)) for number, k in ((1, 2), (2, 9), (3, 1))]
+        rest = [asyncio.create_task(ask(number, k)) for number, k in ((1, 2), (2, 3), (3, 9), (4, 1))]
         await asyncio.sleep(0)
         model.go_on.set()
         return (
@@ -178,17 +178,17 @@ def asked_with_events(model: Echo, lookups: Lookups, ask: Any, events: list[Requ
 def test_look_ups_that_wait_are_scored_with_a_batch_of_events(model, lookups, ask, events):
     """Those of longer lists than the events', and those behind them, come in a round of their own.
 
-    Seen red: with each list given to the one before it, and with the long one taken too.
+    Seen red: with lists of events or of others given to look-ups, and with the long one taken too.
     """
     (lists,), found = asked_with_events(model, lookups, ask, events)
     assert [ranked.items[0] for ranked in lists] == ["after-event"] * 2
-    assert [items[0] for items in found] == [f"after-i{number}" for number in range(4)]
-    assert [len(items) for items in found] == [3, 2, 9, 1]
-    assert model.rounds == [1, 3, 2]
+    assert [items[0] for items in found] == [f"after-i{number}" for number in range(5)]
+    assert [len(items) for items in found] == [3, 2, 3, 9, 1]
+    assert model.rounds == [1, 4, 2]
 
 
 def test_a_failure_beside_events_reaches_them_and_the_look_ups(model, lookups, ask, events):
     model.fails = True
     (lists,), found = asked_with_events(model, lookups, ask, events)
     assert str(lists) == "broken"
-    assert [str(error) for error in found] == ["broken"] * 4
+    assert [str(error) for error in found] == ["broken"] * 5
