@@ -30,6 +30,8 @@ class FadingCounts:
         self._board: Rows | None = None
         self._on_board = np.zeros(0, np.bool_)
         self._floor = 0.0
+        # The latest answer to `top`, for as long as nothing is counted: a serving copy is asked far more often.
+        self._best: tuple[tuple[int, int], Rows] | None = None
 
     def weights(self, n_rows: int) -> npt.NDArray[np.float64]:
         """Return the weights of the first rows, comparable with one another, float64 [n_rows]; a view."""
@@ -40,6 +42,7 @@ class FadingCounts:
         """Count one sighting for each row given, in order."""
         if len(rows) == 0:
             return
+        self._best = None
         self._reserve(int(rows.max()) + 1)
         exponents = (np.arange(len(rows)) + (self._clock - self._base)) * self._growth
         if exponents[-1] > _LARGEST_EXPONENT:
@@ -52,6 +55,7 @@ class FadingCounts:
     def clear(self, rows: Rows) -> None:
         """Forget the sightings of rows that get a new tenant."""
         if len(rows):
+            self._best = None
             self._reserve(int(rows.max()) + 1)
             self._weights[rows] = 0.0
 
@@ -65,6 +69,7 @@ class FadingCounts:
 
     def write(self, rows: Rows, weights: npt.NDArray[np.float64], facts: Mapping[str, int]) -> None:
         """Take over the weights of some rows and the facts from another copy that saw more."""
+        self._best = None
         if facts["base"] != self._base:
             self._rebase(facts["base"])
         self._clock = facts["clock"]
@@ -78,6 +83,11 @@ class FadingCounts:
 
         Only a few rows are looked at, however many there are: those that could be among the best.
         """
+        if self._best is None or self._best[0] != (n_rows, n):
+            self._best = (n_rows, n), self._found(n_rows, n)
+        return self._best[1]
+
+    def _found(self, n_rows: int, n: int) -> Rows:
         self._reserve(n_rows)
         if self._board is not None:
             best = self._best_of(self._board, n_rows, n)

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from online_model.candidates.evidence import SIGNALS, Examined
+from online_model.candidates.evidence import Examined
 from online_model.candidates.queries import Floats
+from online_model.candidates.signals import SIGNALS
 
 _OPINIONS = tuple(SIGNALS.index(name) for name in ("neural_score", "all_rules_share", "vsknn"))
 _WEIGHTS = (1.0, 0.5, 0.5)

@@ -15,7 +15,7 @@ from online_model.encoders.build import build_encoder
 from online_model.index.catalogue import CatalogueIndex
 from online_model.popular import Popular, Retrieved, excluded_rows, present
 from online_model.protocol import Context, Ranked, Request
-from online_model.scoring import MAX_SCORES, count_at_least, score_catalogue, score_rows, top_k
+from online_model.scoring import MAX_SCORES, best_columns, count_at_least, score_catalogue, score_rows, top_k
 from online_model.table import ItemTable
 from online_model.vocabulary import RowIndex
 
@@ -160,11 +160,14 @@ class RecurrentModel:
                 yield Proposal(part, hidden, self.catalogue_index.search(hidden, n)[0], None)
                 continue
             catalogue = score_catalogue(hidden, self.table.scored_vectors, self.table.biases)
-            yield Proposal(part, hidden, top_k(catalogue, n)[1].cpu().numpy().astype(np.int32), catalogue)
+            yield Proposal(part, hidden, best_columns(catalogue, n), catalogue)
 
     @torch.no_grad()
     def scores_of(self, proposal: Proposal, rows: Ints) -> Floats:
         """Score some rows for each sequence, any score for row -1; int32 and float32 [n, n_candidates]."""
+        if proposal.catalogue is not None and self.device.type == "cpu":
+            known: Floats = proposal.catalogue.numpy()[np.arange(len(rows))[:, None], rows]
+            return known
         columns = torch.from_numpy(np.maximum(rows, 0)).to(self.device, torch.int64)
         if proposal.catalogue is not None:
             found = proposal.catalogue.gather(1, columns)

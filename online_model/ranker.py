@@ -1,5 +1,6 @@
 """The second stage: a small network over each candidate's signals that learns online which of them to believe."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,12 +11,14 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from online_model.adam import Adam
-from online_model.candidates.evidence import FACTS, SIGNALS, Examined
+from online_model.candidates.evidence import Examined
 from online_model.candidates.queries import Floats
+from online_model.candidates.signals import FACTS, SIGNALS
 from online_model.config import ModelConfig
 from online_model.forecasts import forecasts
 from online_model.fusion import FIXED
 from online_model.protocol import Forecasts, ModelDiverged, State
+from online_model.ranking_kernel import chances, network_scores
 
 MIN_OUTCOMES = 5_000
 """Outcomes before probabilities mean anything."""
@@ -33,6 +36,9 @@ _FASTEST_NORMALISER = 0.05
 # Finite, for 0 x infinity is no gradient.
 _ABSENT = -1e9
 _ADAM = "adam."
+# Hidden layers of no width.
+_NO_FIRST = np.zeros((len(SIGNALS), 0), np.float32), np.zeros((len(FACTS), 0), np.float32), np.zeros(0, np.float32)
+_NO_SECOND = np.zeros((0, 0), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,24 @@ class _Network(nn.Module):
             scores = scores + layer @ self.last
         return scores
 
+    def answers(self, examined: Examined, mean: Tensor, scale: Tensor) -> Floats:
+        """Return what `forward` does, -inf beyond the last candidate; in one go, with no gradients to be had."""
+        n_signals, n_facts = len(SIGNALS), len(FACTS)
+        gate = self.gate.detach().numpy() if self.gated else np.zeros((n_facts, n_signals), np.float32)
+        first, second = _NO_FIRST, _NO_SECOND
+        if self.deep:
+            first = _plain(self.first, self.first_facts, self.first_bias)
+            second = _plain(self.second, self.second_bias, self.last)
+        return network_scores(
+            examined.rows,
+            examined.signals,
+            _scaled(examined.facts),
+            (mean.numpy(), scale.numpy()),
+            (self.linear.detach().numpy(), gate),
+            first,
+            second,
+        )
+
     def chance_found(self, facts: Tensor) -> Tensor:
         """Return the logit of the chance that the target is among the candidates, float32 [n_queries]."""
         logits: Tensor = facts @ self.found[:-1] + self.found[-1]
@@ -127,10 +151,8 @@ class Ranker:
     def scores(self, examined: Examined) -> Floats:
         """Score candidates, higher is better, -inf beyond the last, float32 [n_queries, n_candidates]."""
         if self._fixed is None:
-            found = self._score(torch.from_numpy(examined.signals), _facts(examined)).numpy()
-        else:
-            found = self._fixed(examined)
-        scores: Floats = np.where(examined.rows >= 0, found, np.float32(-np.inf))
+            return self._network.answers(examined, self._mean, self._variance.rsqrt())
+        scores: Floats = np.where(examined.rows >= 0, self._fixed(examined), np.float32(-np.inf))
         return scores
 
     @torch.no_grad()
@@ -143,10 +165,10 @@ class Ranker:
         """
         if self.n_outcomes < MIN_OUTCOMES:
             return None
-        shares = torch.softmax(torch.from_numpy(scores) * self._network.sharpness.exp(), 1)
-        found = torch.sigmoid(self._network.chance_found(_facts(examined)))
-        probabilities: Floats = torch.nan_to_num(shares * found[:, None]).numpy()
-        return probabilities
+        network = self._network
+        return chances(
+            scores, _scaled(examined.facts), math.exp(float(network.sharpness)), network.found.detach().numpy()
+        )
 
     def lesson(self, examined: Examined, places: npt.NDArray[np.int64], weights: Floats) -> RankingStep:
         """Compute what can be learned; changes nothing.
@@ -281,7 +303,17 @@ class Ranker:
 
 
 def _facts(examined: Examined) -> Tensor:
-    return torch.from_numpy(examined.facts) * _FACT_SCALE
+    return torch.from_numpy(_scaled(examined.facts))
+
+
+def _scaled(facts: Floats) -> Floats:
+    scaled: Floats = facts * np.float32(_FACT_SCALE)
+    return scaled
+
+
+def _plain(*weights: Tensor) -> tuple[Floats, Floats, Floats]:
+    one, other, third = (weight.detach().numpy() for weight in weights)
+    return one, other, third
 
 
 def _drawn(shape: tuple[int, ...], scale: float, generator: Generator | None) -> Tensor:

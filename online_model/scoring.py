@@ -2,7 +2,10 @@
 
 import threading
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from numba import njit
 from torch import Tensor
 
 # Rows scored at a time on a CPU: the block of scores stays in the cache that wrote it.
@@ -98,6 +101,48 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
                 part[:k] for part in torch.sort(scores[row], stable=True, dim=0, descending=True)
             )
     return best, columns
+
+
+def best_columns(scores: Tensor, k: int) -> npt.NDArray[np.int32]:
+    """Return the columns that `top_k` returns, int32 [batch, min(k, n_items)]; scores are finite."""
+    k = min(k, scores.shape[1])
+    if scores.device.type != "cpu":
+        return top_k(scores, k)[1].cpu().numpy().astype(np.int32)
+    return _best_columns(scores.numpy(), k)
+
+
+# No score is NaN, and there is no telling 0 from -0: a block's maximum is found many numbers at a time.
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def _largest(scores: npt.NDArray[np.float32]) -> np.float32:
+    largest: np.float32 = scores[0]
+    for score in scores:
+        largest = max(largest, score)
+    return largest
+
+
+@njit(cache=True, nogil=True)
+def _best_columns(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int32]:
+    n_lines, n_items = scores.shape
+    found = np.empty((n_lines, k), np.int32)
+    best = np.empty(k, np.float32)
+    for line in range(n_lines):
+        columns, size = found[line], 0
+        for start in range(0, n_items, _BLOCK):
+            end = min(start + _BLOCK, n_items)
+            if size == k and _largest(scores[line, start:end]) <= best[k - 1]:
+                continue
+            for column in range(start, end):
+                score = scores[line, column]
+                if size == k and score <= best[k - 1]:
+                    continue
+                # Columns come in their order, so an equal score stands behind those that are there.
+                place = size if size < k else k - 1
+                while place > 0 and best[place - 1] < score:
+                    best[place], columns[place] = best[place - 1], columns[place - 1]
+                    place -= 1
+                best[place], columns[place] = score, column
+                size = min(k, size + 1)
+    return found
 
 
 def _products(hidden: Tensor, vectors: Tensor) -> Tensor:

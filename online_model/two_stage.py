@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
 
+from online_model import listing
 from online_model.candidates.evidence import SOURCES, Evidence, Examined
 from online_model.candidates.queries import Floats, queries
 from online_model.candidates.similarity import similarities
@@ -140,9 +141,7 @@ class TwoStageModel:
     def _allowed_scores(self, examined: Examined, requests: Sequence[Request]) -> Floats:
         """Ranking scores, -inf for candidates that may not be listed."""
         scores = self.ranker.scores(examined)
-        for line, request in enumerate(requests):
-            for row in excluded_rows(self.recurrent.index, request):
-                scores[line, examined.rows[line] == row] = -np.inf
+        listing.leave_out(scores, examined.rows, [excluded_rows(self.recurrent.index, request) for request in requests])
         return scores
 
     def _lists(self, examination: Examination, requests: Sequence[Request], k: int) -> list[Retrieved]:
@@ -150,12 +149,10 @@ class TwoStageModel:
         scores = self._allowed_scores(examined, requests)
         probabilities = self.ranker.probabilities(examined, scores)
         width = min(k, scores.shape[1])
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :width]
-        taken = np.take_along_axis(scores, order, 1)
-        n_listed = np.isfinite(taken).sum(1)
-        rows = np.take_along_axis(examined.rows, order, 1)
-        sources = np.take_along_axis(examined.sources, order, 1)
-        chances = None if probabilities is None else np.take_along_axis(probabilities, order, 1)
+        order, n_listed = listing.best(scores, width)
+        lines = np.arange(len(order))[:, None]
+        taken, rows, sources = scores[lines, order], examined.rows[lines, order], examined.sources[lines, order]
+        chances = None if probabilities is None else probabilities[lines, order]
         lists = []
         for line, n in enumerate(n_listed.tolist()):
             lists.append(

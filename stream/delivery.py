@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from stream.errors import StartupError
 from stream.intake import Assignment, Partition
 from stream.settings import Settings
+from stream.topics.expected import ANSWERS_COMPRESSION
 from stream.topics.permissions import may_not_transact
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,14 @@ def producer_config(settings: Settings) -> dict[str, str | int | float]:
         "log_level": 2,  # errors come as exceptions; while the broker is away, the watchdog tells of it
         **settings.kafka.properties,
     }
+
+
+def publisher_config(settings: Settings) -> dict[str, str | int | float]:
+    """Return what the producer of answers is told: to compress as their topic is compressed.
+
+    What comes otherwise the broker compresses once more, partition by partition, before it acknowledges.
+    """
+    return {"compression.type": ANSWERS_COMPRESSION, **producer_config(settings)}
 
 
 class _Deliveries:
@@ -202,7 +211,7 @@ class Publisher:
     """The idempotent producer of recommendations, rejects and examples."""
 
     def __init__(self, settings: Settings) -> None:
-        self._config = producer_config(settings)
+        self._config = publisher_config(settings)
         self._producer, self._deliveries = _connect(self._config)
         self._timeout = settings.kafka.delivery_timeout_seconds + 5
 

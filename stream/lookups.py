@@ -4,11 +4,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from typing import NamedTuple, TypeAlias
 
 from ulid import ULID
 
-from online_model.protocol import Ranked, Request
+from online_model.protocol import Ranked, Recommender, Request
+from online_model.serving import ServingModel
 from stream.lookup import Elsewhere, LookupAnswer, NotReady, found
 from stream.owners import Owners
 from stream.pipeline import Pipeline
@@ -34,6 +36,9 @@ class _Wanted(NamedTuple):
 
 class Lookups:
     """Answers look-ups together: what was asked for while the compute thread was busy is scored in one go.
+
+    A call of the model costs as much as a dozen of its lists, so those that wait when a batch of events is scored are
+    scored with it: see `beside`.
 
     Args:
         serving: The weights.
@@ -82,6 +87,22 @@ class Lookups:
         ranked, version = await wanted.answer
         return found(self._record(user_id, ranked, version), None if ranked.n_candidates else "no item is known yet")
 
+    def beside(self, model: ServingModel) -> Recommender:
+        """Return a model that answers waiting look-ups with whatever else it is asked; for the compute thread."""
+        return _Beside(self, model)
+
+    def score_with(self, model: ServingModel, requests: Sequence[Request], k: int) -> list[Ranked]:
+        """Return the lists of `requests`; waiting look-ups of no more than `k` items are answered in the same call."""
+        wanted = self._take(k)
+        try:
+            lists = model.recommend([*requests, *map(self._request, wanted)], k)
+        except Exception as error:
+            _tell(wanted, error)
+            raise
+        theirs = zip(wanted, lists[len(requests) :], strict=True)
+        _tell(wanted, [(ranked.cut(each.k), model.version) for each, ranked in theirs])
+        return lists[: len(requests)]
+
     def _start_round(self, loop: asyncio.AbstractEventLoop) -> None:
         self._round_due = True
         self._compute.submit(self._score_waiting, loop)
@@ -99,12 +120,12 @@ class Lookups:
             results = self._score(wanted)
         except Exception as error:
             results = error
-        # One call for all: each wakes the loop up.
-        loop.call_soon_threadsafe(_deliver, wanted, results)
+        _tell(wanted, results)
 
-    def _take(self) -> list[_Wanted]:
+    def _take(self, k: float = inf) -> list[_Wanted]:
+        """Take those that wait, in their order, up to the first that wants more than `k` items."""
         wanted: list[_Wanted] = []
-        while self._waiting and len(wanted) < MAX_TOGETHER:
+        while self._waiting and len(wanted) < MAX_TOGETHER and self._waiting[0].k <= k:
             each = self._waiting.popleft()
             if not each.answer.done():  # whoever asked may have gone
                 wanted.append(each)
@@ -129,6 +150,25 @@ class Lookups:
             candidates=ranked.n_candidates,
             items=recommended_items(ranked),
         )
+
+
+class _Beside:
+    """A model with look-ups beside what it is asked; see `Recommender`."""
+
+    def __init__(self, lookups: Lookups, model: ServingModel) -> None:
+        self._lookups, self._model = lookups, model
+
+    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranked]:
+        return self._lookups.score_with(self._model, requests, k)
+
+    def rank(self, requests: Sequence[Request], targets: Sequence[str]) -> list[int]:
+        return self._model.rank(requests, targets)
+
+
+def _tell(wanted: Sequence[_Wanted], results: Sequence[_Result] | Exception) -> None:
+    """Hand results over to the event loop, in one call for all: each wakes the loop up."""
+    if wanted:
+        wanted[0].answer.get_loop().call_soon_threadsafe(_deliver, wanted, results)
 
 
 def _deliver(wanted: Sequence[_Wanted], results: Sequence[_Result] | Exception) -> None:

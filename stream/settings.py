@@ -274,6 +274,9 @@ class TrainerSettings(_Group):
     """The one writer of the weights."""
 
     isolation: Literal["process", "thread"] = Field("process", description="where the trainer of a worker runs")
+    niceness: int = Field(
+        5, ge=0, le=19, description="how far its process gives way to answers where cores are short; see nice(1)"
+    )
     by: Literal["time", "count"] = Field(
         "time", description="count: mini-batches are full, so two replays agree bit for bit"
     )

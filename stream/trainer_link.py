@@ -250,6 +250,7 @@ def _child(settings: Settings, pipe: Connection, parents_end: Connection | None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     configure(settings.log_level)
+    os.nice(settings.trainer.niceness)  # before any other thread: Linux gives each its own
 
     from stream.trainer import Trainer
 

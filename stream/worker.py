@@ -205,7 +205,9 @@ class Worker:
 
     def _process(self, batch: Batch, users: UserTable) -> Processed:
         model = self._serving.model
-        return self._scorer.process(batch.records, users, model, model.version, regime=self._workload.processing())
+        return self._scorer.process(
+            batch.records, users, self._lookups.beside(model), model.version, regime=self._workload.processing()
+        )
 
     def _published(self, processed: Processed, seconds: float) -> None:
         report_published(self.metrics, processed, seconds, now_ms())

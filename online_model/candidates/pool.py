@@ -54,7 +54,33 @@ def history_places(queries: Queries, candidates: Ints) -> Ints:
     return _history_places(queries.starts, queries.rows, queries.older_starts, queries.older, candidates)
 
 
-@njit(cache=True, nogil=True)
+def latest(queries: Queries, n: int) -> Ints:
+    """Return the last items of each query's sitting, then those of earlier ones; -1 beyond them.
+
+    Args:
+        queries: Whose histories.
+        n: How many of each part.
+
+    Returns:
+        Rows, the latest first in both parts, int32 [n_queries, 2 * n].
+    """
+    return _latest(queries.starts, queries.rows, queries.older_starts, queries.older, n)
+
+
+# These are short: letting go of the interpreter's lock, and waiting for it again, would take longer than they do.
+@njit(cache=True)
+def _latest(starts: Offsets, rows: Ints, older_starts: Offsets, older: Ints, n: int) -> npt.NDArray[np.int32]:
+    n_queries = len(starts) - 1
+    found = np.full((n_queries, 2 * n), -1, np.int32)
+    for query in range(n_queries):
+        for back in range(min(n, starts[query + 1] - starts[query])):
+            found[query, back] = rows[starts[query + 1] - 1 - back]
+        for back in range(min(n, older_starts[query + 1] - older_starts[query])):
+            found[query, n + back] = older[older_starts[query + 1] - 1 - back]
+    return found
+
+
+@njit(cache=True)
 def _merge(proposed: Ints, numbers: Places, ranks: Ints, marks: Marks, limit: int) -> tuple[Ints, Places, int]:
     n_queries, n_proposed = proposed.shape
     rows = np.full((n_queries, limit), -1, np.int32)
@@ -82,7 +108,7 @@ def _merge(proposed: Ints, numbers: Places, ranks: Ints, marks: Marks, limit: in
     return rows, sources, widest
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _history_places(
     starts: Offsets, rows: Ints, older_starts: Offsets, older: Ints, candidates: Ints
 ) -> npt.NDArray[np.int32]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+from numba import njit
 
 from online_model.candidates.queries import Floats, Ints, Occurrences
 from online_model.counts import FadingCounts
@@ -44,14 +45,12 @@ class Trends:
             anything.
         """
         self.reserve(int(candidates.max(initial=-1)) + 1)
-        rows = np.maximum(candidates, 0)
-        known = np.empty((*candidates.shape, len(self._counts) + 2), np.float32)
+        known = np.empty((candidates.size, len(self._counts) + 2), np.float32)
+        rows = candidates.ravel()
         for column, counts in enumerate(self._counts):
-            known[..., column] = counts.weights(len(self._first))[rows] * counts.now()
-        for column, event in ((-2, self._first), (-1, self._last)):
-            numbers = event[rows]
-            known[..., column] = np.where(numbers == _NEVER, 0, self.clock - numbers)
-        return known
+            _weigh(rows, counts.weights(len(self._first)), counts.now(), column, known)
+        _age(rows, self._first, self._last, self.clock, known)
+        return known.reshape(*candidates.shape, -1)
 
     def seen(self, rows: Ints) -> npt.NDArray[np.bool_]:
         """Return whether each row was ever sighted, bool [n]."""
@@ -113,6 +112,23 @@ class Trends:
         for counts, weights, fact in zip(fresh._counts, state.tensors["weights"].numpy(), facts, strict=True):
             counts.write(np.arange(len(first)), weights, fact)
         self.__dict__.update(fresh.__dict__)
+
+
+# These are short: letting go of the interpreter's lock, and waiting for it again, would take longer than they do.
+@njit(cache=True)
+def _weigh(rows: Ints, weights: npt.NDArray[np.float64], now: float, column: int, known: Floats) -> None:
+    for place in range(len(rows)):
+        known[place, column] = weights[max(rows[place], 0)] * now
+
+
+@njit(cache=True)
+def _age(rows: Ints, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64], clock: int, known: Floats) -> None:
+    column = known.shape[1] - 2
+    for place in range(len(rows)):
+        row = max(rows[place], 0)
+        seen = first[row] != _NEVER
+        known[place, column] = clock - first[row] if seen else 0
+        known[place, column + 1] = clock - last[row] if seen else 0
 
 
 def _grown(numbers: npt.NDArray[np.int64], n_rows: int) -> npt.NDArray[np.int64]:

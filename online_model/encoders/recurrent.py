@@ -25,11 +25,15 @@ class RecurrentEncoder:
 
     def encode(self, vectors: Tensor, packing: Packing) -> Tensor:
         """Encode each sequence; see `Encoder`."""
+        places = torch.from_numpy(packing.order).argsort().to(vectors.device)
+        return self._states(vectors, packing)[places] + self._skip * lasts(vectors, packing)
+
+    def _states(self, vectors: Tensor, packing: Packing) -> Tensor:
+        """Return the layer's last state of each sequence, in the order of the packing, float32 [batch, hidden]."""
         _, states = self._cell(PackedSequence(vectors, torch.from_numpy(packing.batch_sizes)))
         # An LSTM's state is a pair, of which the first is what it says.
         said: Tensor = states[0] if isinstance(states, Tensor) else states[0][0]
-        places = torch.from_numpy(packing.order).argsort().to(vectors.device)
-        return said[places] + self._skip * lasts(vectors, packing)
+        return said
 
     def weights(self) -> Mapping[str, Tensor]:
         """Return the weights of the layer by name; see `Encoder`."""

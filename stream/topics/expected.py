@@ -11,6 +11,7 @@ HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 MIB = 1024 * 1024
 MAX_REJECTED_PARTITIONS = 4
+ANSWERS_COMPRESSION = "zstd"
 
 # A changelog of Kafka's default segments (1 GiB, 7 days) is hardly ever compacted: the active segment is left alone.
 # Measured, 300,000 records of 2,000 users: all left after 20 s with the defaults, 12,856 with small segments.
@@ -78,7 +79,7 @@ def expected_topics(settings: Settings, event_partitions: int | None = None) -> 
     compact = {"cleanup.policy": "compact"}
     answers = {
         "cleanup.policy": "compact,delete",
-        "compression.type": "zstd",
+        "compression.type": ANSWERS_COMPRESSION,
         "retention.ms": str(7 * DAY_MS),
         "min.compaction.lag.ms": str(DAY_MS),
     }

@@ -86,6 +86,7 @@ def test_it_starts_with_a_full_update_and_stops_when_told(start, isolation):
     assert first.full
     assert handle.alive
     assert (handle.pid == os.getpid()) == (isolation == "thread")
+    assert psutil.Process(handle.pid).nice() - psutil.Process().nice() == (5 if isolation == "process" else 0)
     assert handle.stop(20)
     assert not handle.alive
     assert handle.ended == inbox.messages[-1] == Ended(0)

@@ -1,5 +1,7 @@
 """What is popular now, found among few rows, against a sort of all of them."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -29,11 +31,14 @@ def _small_boards():
 
 
 @settings(max_examples=200, deadline=None)
-@given(Acts, st.integers(1, N_ROWS))
-def test_the_best_are_those_of_a_full_sort(acts, n_rows):
-    """Red where `_enter` is not called from `write`, or the floor is not raised when a board is cut."""
+@given(Acts, st.integers(1, N_ROWS), st.booleans())
+def test_the_best_are_those_of_a_full_sort(acts, n_rows, often):
+    """Red where `_enter` is not called from `write`, or the floor is not raised when a board is cut.
+
+    Asked the same after each act, red where `sight` or `clear` leaves the latest answer in place.
+    """
     counts, other = FadingCounts(3.0), FadingCounts(3.0)
-    for act in [*acts, 3]:
+    for act in [*chain.from_iterable((each, 3) if often else (each,) for each in acts), 3]:
         if isinstance(act, list):
             for one in (counts, other):
                 one.sight(np.array(act))
@@ -48,3 +53,14 @@ def test_the_best_are_those_of_a_full_sort(acts, n_rows):
             weights = counts.weights(n_rows)
             expected = sorted((row for row in range(n_rows) if weights[row] > 0), key=lambda row: (-weights[row], row))
             assert counts.top(n_rows, act).tolist() == expected[:act]
+
+
+def test_who_was_asked_before_answers_what_it_is_told_since():
+    """Red where `write` leaves the latest answer in place."""
+    counts, other = FadingCounts(3.0), FadingCounts(3.0)
+    for one in (counts, other):
+        one.sight(np.array([1, 2]))
+    assert counts.top(4, 1).tolist() == [2]
+    other.sight(np.array([3]))
+    counts.write(np.array([3]), other.weights(4)[[3]], other.facts())
+    assert counts.top(4, 1).tolist() == [3]

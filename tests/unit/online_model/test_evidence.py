@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from online_model.candidates.evidence import FACTS, SIGNALS, SOURCES, Evidence, Examined
+from online_model.candidates.evidence import SOURCES, Evidence, Examined
 from online_model.candidates.folds import Fold, from_tensors, to_tensors
 from online_model.candidates.queries import Occurrences, queries, visit_keys
+from online_model.candidates.signals import FACTS, SIGNALS
 from online_model.candidates.similarity import SIMILARITIES
 from online_model.protocol import Context
 from online_model.tensor_bytes import decode, encode

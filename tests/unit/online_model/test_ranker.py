@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from online_model.candidates.evidence import FACTS, SIGNALS, Examined
+from online_model.candidates.evidence import Examined
+from online_model.candidates.signals import FACTS, SIGNALS
 from online_model.forecasts import forecasts
 from online_model.protocol import FORECAST_BOUNDS, ModelDiverged, State
 from online_model.ranker import MIN_OUTCOMES, Ranker
@@ -51,6 +52,19 @@ def test_it_starts_as_the_neural_score_alone(config, kind):
     there = examined.rows >= 0
     np.testing.assert_allclose(scores[there], examined.signals[..., NEURAL][there], rtol=1e-5, atol=1e-6)
     assert (scores[~there] == -np.inf).all()
+
+
+@pytest.mark.parametrize("kind", LEARNED)
+def test_answers_come_from_the_network_that_lessons_improve(config, kind):
+    """Answers are computed in another way than lessons. Seen red: without a bias, without a layer, without the mean."""
+    learning = ranker(config, kind)
+    for seed in range(20):
+        teach(learning, made(seed), np.arange(8) % 5)
+    examined = made(99)
+    with torch.no_grad():
+        expected = learning._score(torch.from_numpy(examined.signals), torch.from_numpy(examined.facts) * 0.2)
+    there = examined.rows >= 0
+    np.testing.assert_allclose(learning.scores(examined)[there], expected.numpy()[there], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", LEARNED)

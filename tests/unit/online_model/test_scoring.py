@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online_model.scoring import count_at_least, score_catalogue, top_k
+from online_model.scoring import best_columns, count_at_least, score_catalogue, top_k
 
 
 def full_sort(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,6 +30,7 @@ def test_top_k_equals_a_full_sort_whatever_is_tied_or_left_out(n_items, k, level
     assert torch.equal(best, expected)
     live = expected.isfinite()
     assert torch.equal(columns[live], expected_columns[live])
+    np.testing.assert_array_equal(best_columns(scores, k)[live.numpy()], expected_columns[live].numpy())
     assert torch.equal(scores, before)
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from online_model.candidates.queries import queries
-from online_model.candidates.similarity import SIMILARITIES, similarities
+from online_model.candidates.similarity import SIMILARITIES, on_device, similarities
 from online_model.protocol import Context
 
 N_ITEMS = 12
@@ -14,7 +14,10 @@ VECTORS = torch.randn(N_ITEMS, 5, generator=torch.Generator().manual_seed(1))
 
 def compared(sittings: list[list[int]], candidates: list[list[int]], vectors: torch.Tensor = VECTORS):
     asked = queries([Context(tuple((str(row), "view", 0) for row in rows)) for rows in sittings], int)
-    return similarities(vectors, asked, np.array(candidates, np.int32))
+    rows = np.array(candidates, np.int32)
+    found, elsewhere = similarities(vectors, asked, rows), on_device(vectors, asked, rows)
+    np.testing.assert_allclose(elsewhere[rows >= 0], found[rows >= 0], atol=1e-5)
+    return found
 
 
 @settings(deadline=None)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from online_model import ranker as ranker_module
-from online_model.candidates.evidence import SIGNALS, SOURCES, Examined
+from online_model.candidates.evidence import SOURCES, Examined
+from online_model.candidates.signals import SIGNALS
 from online_model.config import ModelConfig
 from online_model.fusion import FIXED
 from online_model.learner import OnlineLearner

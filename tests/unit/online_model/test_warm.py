@@ -8,8 +8,9 @@ import sys
 
 from numba.core.dispatcher import Dispatcher
 
-from online_model import candidates
+from online_model import candidates, listing, ranking_kernel, scoring
 from online_model.config import ModelConfig
+from online_model.encoders import gru
 from online_model.learner import OnlineLearner
 from online_model.protocol import Context, Example, Request
 from online_model.serving import ServingModel
@@ -19,7 +20,8 @@ from online_model.warm import warm_up
 
 def compiled() -> dict[str, list[object]]:
     """Signatures of all compiled functions, by name."""
-    modules = [
+    modules = [scoring, listing, ranking_kernel, gru]
+    modules += [
         importlib.import_module(f"{candidates.__name__}.{module.name}")
         for module in pkgutil.iter_modules(candidates.__path__)
     ]

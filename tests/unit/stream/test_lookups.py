@@ -4,14 +4,15 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from online_model.protocol import Ranked, Request
+from online_model.protocol import Context, Ranked, Request
+from online_model.serving import ServingModel
 from stream.behaviors import behavior_table
 from stream.identity import Identity
 from stream.lookup import Found
@@ -48,8 +49,8 @@ def model() -> Echo:
 
 
 @pytest.fixture
-def ask(model: Echo) -> Any:
-    """Give `ask(user, k)`, on the running loop; users are known by their number."""
+def lookups(model: Echo) -> Iterator[Lookups]:
+    """Users are known by their number."""
     settings = Settings()
     users = UserTable(1, 10_000)
     for number in range(500):
@@ -61,16 +62,21 @@ def ask(model: Echo) -> Any:
     serving.ready.set()
     owners: Any = None
     with ThreadPoolExecutor(1) as compute:
-        lookups = Lookups(serving, scorer, pipeline, compute, 1, owners, lambda: 2)
+        yield Lookups(serving, scorer, pipeline, compute, 1, owners, lambda: 2)
 
-        async def one(number: int, k: int = 3) -> list[str]:
-            answer = await lookups.answer(f"u{number}", k, None)
-            assert isinstance(answer, Found)
-            record = json.loads(answer.body)
-            assert (record["user_id"], record["model_version"]) == (f"u{number}", 7)
-            return [item["item_id"] for item in record["items"]]
 
-        yield one
+@pytest.fixture
+def ask(lookups: Lookups) -> Any:
+    """Give `ask(user, k)`, on the running loop."""
+
+    async def one(number: int, k: int = 3) -> list[str]:
+        answer = await lookups.answer(f"u{number}", k, None)
+        assert isinstance(answer, Found)
+        record = json.loads(answer.body)
+        assert (record["user_id"], record["model_version"]) == (f"u{number}", 7)
+        return [item["item_id"] for item in record["items"]]
+
+    return one
 
 
 def test_what_came_while_the_thread_was_busy_is_scored_together(model, ask):
@@ -141,3 +147,48 @@ def test_who_has_gone_is_not_scored_and_a_failure_reaches_all_of_a_round(model, 
 
     asyncio.run(gone())
     assert model.rounds == [1, 2]
+
+
+@pytest.fixture
+def events() -> list[Request]:
+    return [Request(Context((("event", "view", 1),), 0, 2))] * 2
+
+
+def asked_with_events(model: Echo, lookups: Lookups, ask: Any, events: list[Request]) -> tuple[list[Any], list[Any]]:
+    """Let look-ups of 2, 3, 9 and 1 items come while the thread works, and a batch of events that want 3 each."""
+    model.go_on.clear()
+
+    async def act() -> tuple[list[Any], list[Any]]:
+        loop, beside = asyncio.get_running_loop(), lookups.beside(cast(ServingModel, model))
+        first = asyncio.create_task(ask(0))
+        while not model.rounds:
+            await asyncio.sleep(0.001)
+        batch = loop.run_in_executor(lookups._compute, beside.recommend, events, 3)
+        rest = [asyncio.create_task(ask(number, k)) for number, k in ((1, 2), (2, 3), (3, 9), (4, 1))]
+        await asyncio.sleep(0)
+        model.go_on.set()
+        return (
+            await asyncio.gather(batch, return_exceptions=True),
+            await asyncio.gather(first, *rest, return_exceptions=True),
+        )
+
+    return asyncio.run(act())
+
+
+def test_look_ups_that_wait_are_scored_with_a_batch_of_events(model, lookups, ask, events):
+    """Those of longer lists than the events', and those behind them, come in a round of their own.
+
+    Seen red: with lists of events or of others given to look-ups, and with the long one taken too.
+    """
+    (lists,), found = asked_with_events(model, lookups, ask, events)
+    assert [ranked.items[0] for ranked in lists] == ["after-event"] * 2
+    assert [items[0] for items in found] == [f"after-i{number}" for number in range(5)]
+    assert [len(items) for items in found] == [3, 2, 3, 9, 1]
+    assert model.rounds == [1, 4, 2]
+
+
+def test_a_failure_beside_events_reaches_them_and_the_look_ups(model, lookups, ask, events):
+    model.fails = True
+    (lists,), found = asked_with_events(model, lookups, ask, events)
+    assert str(lists) == "broken"
+    assert [str(error) for error in found] == ["broken"] * 5
