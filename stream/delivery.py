@@ -4,23 +4,20 @@
 the event loop; `Publisher` and `Committer` are each used by one thread at a time.
 """
 
-import logging
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from stream.client_errors import FENCED, GROUP_MOVED_ON, client_errors, is_passing, retried
 from stream.errors import StartupError
 from stream.intake import Assignment, Partition
 from stream.settings import Settings
 from stream.topics.expected import ANSWERS_COMPRESSION
 from stream.topics.permissions import may_not_transact
-
-logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 1_000_000
 RETRY_BACKOFF_MS = 2
@@ -137,53 +134,6 @@ class _Deliveries:
             raise kind(f"{what}: {left} records undelivered, first error: {self.error}")
 
 
-def is_passing(error: KafkaError) -> bool:
-    """Say whether an error is one of a broker that is away or has just come back, and of nothing else."""
-    return error.retriable() or error.code() in _PASSING
-
-
-_PASSING = {
-    KafkaError._TRANSPORT,
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._RESOLVE,
-    KafkaError._TIMED_OUT,
-    KafkaError._TIMED_OUT_QUEUE,
-    KafkaError._MSG_TIMED_OUT,
-    KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.NETWORK_EXCEPTION,
-    KafkaError.BROKER_NOT_AVAILABLE,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.CONCURRENT_TRANSACTIONS,
-    KafkaError.NOT_ENOUGH_REPLICAS,
-    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-    # What a broker says that has lost, or given up, what this producer had begun.
-    KafkaError.INVALID_PRODUCER_ID_MAPPING,
-    KafkaError.UNKNOWN_PRODUCER_ID,
-    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
-    KafkaError.INVALID_TXN_STATE,
-}
-_FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
-
-
-@contextmanager
-def client_errors() -> Iterator[None]:
-    """Raise as a `KafkaException` what the client raises in between two reports.
-
-    A fatal error becomes an exception while the client calls back (confluent-kafka 2.16, `error_cb`). Where a report of
-    a delivery is called right after it, Python finds that one returning with an exception set, and tells of that.
-    """
-    try:
-        yield
-    except SystemError as error:
-        if isinstance(error.__cause__, KafkaException):
-            raise error.__cause__ from None
-        raise
-
-
 def produce_all(producer: Producer, outputs: Iterable[Output]) -> None:
     """Queue all outputs; whoever calls flushes."""
     produce = producer.produce
@@ -276,7 +226,7 @@ class Committer:
             DeliveryFailed: It refused.
         """
         try:
-            _retried(self._producer.init_transactions, 5.0, patience_seconds=30.0)
+            retried(self._producer.init_transactions, 5.0, patience_seconds=30.0)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
                 raise StartupError(may_not_transact(f"{self._settings.app_id}-{self._instance_id}")) from error
@@ -400,7 +350,7 @@ class Committer:
         self._retried(self._producer.commit_transaction)
 
     def _retried(self, call: Callable[..., _Result], *arguments: object) -> _Result:
-        return _retried(call, *arguments, self._patience, patience_seconds=self._patience)
+        return retried(call, *arguments, self._patience, patience_seconds=self._patience)
 
     def _fail(self, error: Exception, seconds: float) -> NoReturn:
         """As `_give_up`, and remember that what became of a transaction is not known."""
@@ -415,7 +365,7 @@ class Committer:
         if isinstance(error, Outage):
             raise error
         reason = error.args[0] if isinstance(error, KafkaException) else None
-        over = reason is not None and reason.code() in _GENERATION_ERRORS and not reason.fatal()
+        over = reason is not None and reason.code() in GROUP_MOVED_ON and not reason.fatal()
         if reason is not None and not over:
             self._refuse_to_abort(reason, seconds, error)
         if reason is None or over or reason.txn_requires_abort():
@@ -433,23 +383,13 @@ class Committer:
 
     def _refuse_to_abort(self, reason: KafkaError, seconds: float, cause: Exception) -> None:
         """Raise where the transaction is another's, or nobody's, to decide."""
-        if reason.code() in _FENCED:
+        if reason.code() in FENCED:
             # After its timeout the broker aborts a transaction by fencing whoever began it. Sooner, it was a twin.
             if seconds >= self._patience:
                 raise Outage(f"the broker gave the transaction up after {seconds:.0f} s") from cause
             raise Fenced(f"another process has taken over instance {self._instance_id}: {reason.str()}") from cause
         if is_passing(reason):
             raise Outage(f"transaction: {reason}") from cause
-
-
-_GENERATION_ERRORS = {
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-    # A static member that lost its session and has joined again has a new member id; under the old one it is told
-    # this, as a twin's victim would be. A real twin has fenced the transactional id as well.
-    KafkaError.FENCED_INSTANCE_ID,
-}
 
 
 def group_metadata(group: str, assignment: Assignment, instance_id: str | None) -> bytes:
@@ -470,14 +410,3 @@ def _discard(producer: Producer) -> None:
     """Let go of a client whose broker is away: its end may take a while, and is waited for by nobody."""
     producer.purge()
     threading.Thread(target=producer.flush, args=(0,), name="discarded-client", daemon=True).start()
-
-
-def _retried(call: Callable[..., _Result], *arguments: object, patience_seconds: float) -> _Result:
-    deadline = monotonic() + patience_seconds
-    while True:
-        try:
-            return call(*arguments)
-        except KafkaException as error:
-            if not error.args[0].retriable() or monotonic() > deadline:
-                raise
-            logger.warning("retry call=%s error=%s", getattr(call, "__name__", call), error.args[0])

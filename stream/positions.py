@@ -3,11 +3,10 @@
 import logging
 import threading
 from collections.abc import Callable
-from time import monotonic
-from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
+from stream.client_errors import FENCED, GROUP_MOVED_ON, retried
 from stream.delivery import RETRY_BACKOFF_MS, TRANSACTION_RECOVERY
 from stream.settings import Settings
 from stream.trainer_errors import TrainerError, TrainerFenced
@@ -17,17 +16,6 @@ logger = logging.getLogger(__name__)
 ANSWER_SECONDS = 5.0
 """One request; between two of them a stop is noticed."""
 HANG_SECONDS = 60.0
-
-# Not FENCED_INSTANCE_ID: a consumer that joins again after its session was lost gets a new member id, and metadata from
-# the moment before is then refused as that of a twin. A real twin has fenced the transactional id as well.
-_FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
-_GROUP_CHANGES = {
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-    KafkaError.FENCED_INSTANCE_ID,
-}
-_Result = TypeVar("_Result")
 
 
 class NotCommitted(RuntimeError):
@@ -102,12 +90,12 @@ class Positions:
     def _prove(self, position: TopicPartition, group_metadata: object) -> None:
         try:
             self._begin(position, group_metadata)
-            self._retried(lambda: self._producer.abort_transaction(ANSWER_SECONDS))
+            self._retried(self._producer.abort_transaction, ANSWER_SECONDS)
         except KafkaException as error:
             try:
                 self._give_up(error)
             except NotCommitted:
-                if error.args[0].code() not in _GROUP_CHANGES:  # those come after the transactional id was accepted
+                if error.args[0].code() not in GROUP_MOVED_ON:  # those come after the transactional id was accepted
                     raise
 
     def _bounded(self, call: Callable[[], None]) -> None:
@@ -135,11 +123,11 @@ class Positions:
         if self._committing:  # an earlier commit that was not answered has to be finished first
             self._end()
         self._producer.begin_transaction()
-        self._retried(lambda: self._producer.send_offsets_to_transaction([position], group_metadata, ANSWER_SECONDS))
+        self._retried(self._producer.send_offsets_to_transaction, [position], group_metadata, ANSWER_SECONDS)
 
     def _end(self) -> None:
         self._committing = True
-        self._retried(lambda: self._producer.commit_transaction(ANSWER_SECONDS))
+        self._retried(self._producer.commit_transaction, ANSWER_SECONDS)
         self._committing = False
 
     def _give_up(self, error: KafkaException) -> None:
@@ -147,7 +135,7 @@ class Positions:
         fenced = _is_fenced(reason)
         if not self._committing or reason.txn_requires_abort():
             try:
-                self._retried(lambda: self._producer.abort_transaction(ANSWER_SECONDS))
+                self._retried(self._producer.abort_transaction, ANSWER_SECONDS)
                 self._committing = False
             except KafkaException as abort_error:
                 logger.warning("abort transactional_id=%s error=%s", self._id, abort_error.args[0])
@@ -159,15 +147,9 @@ class Positions:
             raise TrainerError(f"transactions of {self._id} cannot go on: {reason.str()}") from error
         raise NotCommitted(f"the position could not be committed: {reason.str()}") from error
 
-    def _retried(self, call: Callable[[], _Result]) -> _Result:
-        deadline = monotonic() + self._patience
-        while True:
-            try:
-                return call()
-            except KafkaException as error:
-                if not error.args[0].retriable() or monotonic() > deadline:
-                    raise
+    def _retried(self, call: Callable[..., None], *arguments: object) -> None:
+        retried(call, *arguments, patience_seconds=self._patience)
 
 
 def _is_fenced(error: KafkaError) -> bool:
-    return error.code() in _FENCED or (error.fatal() and "fenced" in error.str().lower())
+    return error.code() in FENCED or (error.fatal() and "fenced" in error.str().lower())

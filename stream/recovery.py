@@ -15,7 +15,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported, not in __all__
 
-from stream.delivery import is_passing
+from stream.client_errors import is_passing
 from stream.intake import Partition
 from stream.settings import Settings, Start
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from confluent_kafka import KafkaException
 
-from stream.delivery import client_errors
+from stream.client_errors import client_errors
 from tests.e2e.checker import FUZZED
 from tests.e2e.visits import START, events
 
