@@ -171,6 +171,8 @@ def test_a_refused_generation_drops_every_batch_and_commits_nothing_until_the_ne
 
 
 def test_a_batch_published_across_a_rebalance_is_not_committed() -> None:
+    """Red where an assignment does not drop what came before it."""
+
     async def story(rig: Rig) -> None:
         rig.source.put()
         await until(lambda: len(rig.broker.published) == 1)
@@ -276,6 +278,8 @@ def test_an_outage_in_a_transaction_drops_everything_and_asks_for_a_new_generati
 
 
 def test_an_outage_in_a_flush_drops_everything_and_asks_for_a_new_generation() -> None:
+    """Red where nothing is dropped."""
+
     async def story(rig: Rig) -> None:
         rig.broker.gate.set()
         rig.source.put()
