@@ -161,7 +161,7 @@ def takes_its_topics_along(kafka: Any) -> Iterator[None]:
 
 
 def test_a_demo_of_its_own_answers_and_leaves_nothing(start_demo: StartDemo, fresh_kafka: object) -> None:
-    demo = start_demo("--broker", "kafka", "--plain", "--seconds", "20")
+    demo = start_demo("--broker", "kafka", "--plain", "--seconds", "12")
     assert demo.wait(START_SECONDS) == 0, demo.text
     assert "Apache Kafka at 127.0.0.1:" in demo.text
     assert ANSWERED.search(demo.text)
@@ -244,7 +244,7 @@ def test_a_worker_that_died_is_told_with_its_log(start_demo: StartDemo, kafka: A
 
 
 def test_a_first_look_without_java(start_demo: StartDemo) -> None:
-    demo = start_demo("--broker", "mock", "--plain", "--rate", "500", "--seconds", "10")
+    demo = start_demo("--broker", "mock", "--plain", "--rate", "500", "--seconds", "7")
     assert demo.wait(START_SECONDS) == 0, demo.text
     assert "nothing is kept after the end" in demo.text
     assert "100 events a second: more would run over the embedded broker" in demo.text
@@ -254,7 +254,7 @@ def test_a_first_look_without_java(start_demo: StartDemo) -> None:
 
 def test_goes_on_where_it_was(start_demo: StartDemo, fresh_kafka: object, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    first = start_demo("--broker", "kafka", "--data-dir", str(kept), "--plain", "--seconds", "10")
+    first = start_demo("--broker", "kafka", "--data-dir", str(kept), "--plain", "--seconds", "6")
     assert first.wait(START_SECONDS) == 0, first.text
     second = start_demo("--broker", "kafka", "--data-dir", str(kept), "--plain", "--seconds", "5")
     assert second.wait(START_SECONDS) == 0, second.text

@@ -69,6 +69,7 @@ def test_a_loss_that_grows_is_suspected():
 
 
 def test_a_frozen_copy_that_is_ahead_is_suspected_and_later_not_again_and_again():
+    """Red without the rest."""
     guard = Guard(3)
     assert watched(guard, 1_000, 0.4, frozen_only=1) == 76 * BATCH
     assert guard.suspicion == Suspicion("frozen", None)
@@ -86,6 +87,10 @@ def test_a_suspicion_is_no_return():
 
 
 def test_a_trial_ends_by_evidence_or_by_its_length():
+    """Red without any one of the four.
+
+    Evidence of harm, evidence of a cure, the bound on pairs, the bound on records.
+    """
     guard = fallen()
     guard.open_trial("checkpoint-1", 10)
     assert guard.trial.verdict(guard.position) == "open"
@@ -111,7 +116,10 @@ def test_a_checkpoint_that_is_hardly_better_is_not_worth_it():
 
 @given(st.integers(0, 10_000), st.integers(0, 4))
 def test_equal_models_are_never_sentenced(seed, tilt):
-    """Whatever the checkpoint is: one that is right as often as the model is not gone back to."""
+    """Whatever the checkpoint is: one that is right as often as the model is not gone back to.
+
+    Red where evidence of harm is not asked for.
+    """
     chance = random.Random(seed)
     trial = Trial("loss", 0, "c", 0)
     for number in range(40):
@@ -121,6 +129,7 @@ def test_equal_models_are_never_sentenced(seed, tilt):
 
 
 def test_what_is_left_out_is_from_the_fall_to_the_verdict():
+    """Red without the probation."""
     guard = fallen()
     since = guard.suspicion.since
     guard.open_trial("checkpoint-1", 10)
@@ -140,6 +149,7 @@ def test_what_is_left_out_is_from_the_fall_to_the_verdict():
 
 
 def test_nothing_before_the_checkpoint_is_left_out():
+    """Red where the suspicion's own start is taken."""
     guard = fallen()
     later = guard.suspicion.since + 5
     guard.open_trial("checkpoint-1", later)

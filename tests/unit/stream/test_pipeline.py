@@ -148,6 +148,8 @@ def test_answers_do_not_wait_for_transactions_and_one_transaction_takes_all_that
 
 
 def test_a_refused_generation_drops_every_batch_and_commits_nothing_until_the_next_assignment() -> None:
+    """Red where what is uncommitted is kept."""
+
     async def story(rig: Rig) -> None:
         rig.source.put()
         await until(lambda: len(rig.broker.published) == 1)
@@ -169,6 +171,8 @@ def test_a_refused_generation_drops_every_batch_and_commits_nothing_until_the_ne
 
 
 def test_a_batch_published_across_a_rebalance_is_not_committed() -> None:
+    """Red where an assignment does not drop what came before it."""
+
     async def story(rig: Rig) -> None:
         rig.source.put()
         await until(lambda: len(rig.broker.published) == 1)
@@ -180,6 +184,29 @@ def test_a_batch_published_across_a_rebalance_is_not_committed() -> None:
         assert all(positions == {P0: 1} for positions, _ in rig.broker.transactions)
 
     play(story)
+
+
+def test_a_batch_whose_partitions_move_while_it_is_published_is_not_committed() -> None:
+    """Red where the assignment is not looked at again: its offsets would go out under the new generation."""
+    flushing, flushed = threading.Event(), threading.Event()
+
+    class Slow(Broker):
+        def publish(self, outputs: list[object]) -> None:
+            flushing.set()
+            assert flushed.wait(DEADLINE)
+            super().publish(outputs)
+
+    async def story(rig: Rig) -> None:
+        rig.broker.gate.set()
+        rig.source.put()
+        await until(flushing.is_set)
+        await rig.pipeline.assigned(Assignment(2, "m", frozenset({P0})))
+        flushed.set()
+        await until(lambda: sum(rig.discarded) == 1)
+        rig.source.put(generation=2)
+        await until(lambda: rig.broker.transactions == [({P0: 2}, 1)])
+
+    play(story, Slow())
 
 
 def test_a_batch_of_an_older_generation_is_neither_answered_nor_committed() -> None:
@@ -210,6 +237,8 @@ def test_a_failed_delivery_ends_the_process_before_it_commits() -> None:
 
 
 def test_a_failed_transaction_crashes() -> None:
+    """Red where nobody is told of it."""
+
     class Broken(Broker):
         def commit(self, *_: object) -> None:
             raise DeliveryFailed("fenced")
@@ -249,6 +278,8 @@ def test_an_outage_in_a_transaction_drops_everything_and_asks_for_a_new_generati
 
 
 def test_an_outage_in_a_flush_drops_everything_and_asks_for_a_new_generation() -> None:
+    """Red where nothing is dropped."""
+
     async def story(rig: Rig) -> None:
         rig.broker.gate.set()
         rig.source.put()
@@ -265,6 +296,8 @@ def test_an_outage_in_a_flush_drops_everything_and_asks_for_a_new_generation() -
 
 
 def test_outages_in_a_row_end_the_process_and_a_commit_between_them_does_not() -> None:
+    """Red where they are not counted, and where a commit does not begin the count anew."""
+
     async def story(rig: Rig) -> None:
         rig.broker.gate.set()
         for generation in range(2, 2 + OUTAGES_IN_A_ROW):
@@ -287,6 +320,8 @@ def test_outages_in_a_row_end_the_process_and_a_commit_between_them_does_not() -
 
 
 def test_a_drain_takes_no_further_batch_and_waits_for_what_was_taken() -> None:
+    """Red where batches are taken in a drain."""
+
     async def story(rig: Rig) -> None:
         rig.source.put()
         await until(lambda: len(rig.broker.published) == 1)
@@ -304,6 +339,8 @@ def test_a_drain_takes_no_further_batch_and_waits_for_what_was_taken() -> None:
 
 
 def test_no_committed_offset_goes_back_after_records_were_fetched_twice() -> None:
+    """Red where the offsets of a batch are committed as they are."""
+
     async def story(rig: Rig) -> None:
         rig.broker.gate.set()
         rig.source.put(n_records=10)
