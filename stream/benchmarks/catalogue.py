@@ -21,8 +21,8 @@ from stream.benchmarks.negatives import SLOPE
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 LISTED = 20
 _ADMITTED_AT_ONCE = 4_096
-# Mini-batches whose events are asked for, and how many of these are asked for one by one.
-_ASKED, _ALONE = 8, 16
+# Mini-batches whose next items are looked for; of how many it is timed; how many of these are asked for one by one.
+_ASKED, _TIMED_LISTS, _ALONE = 32, 8, 16
 # Learned before anything is timed: what is compiled is loaded, and what grows has grown.
 _WARM = 4
 # Mini-batches that are learned and timed where all of the catalogue is scored.
@@ -43,6 +43,7 @@ class CatalogueResult:
         learn_ms: Processor time of learning, an event, with making new cells.
         start_seconds: Time of the first answer after a start from a saved state: the cells are filled by then.
         shared: Share of the exact lists' items that stand in these lists too; 1 for the exact ones.
+        recall: Share of next items, unknown to the learner, that stand in the list of 20.
         memory_mib: The process's greatest so far.
     """
 
@@ -53,6 +54,7 @@ class CatalogueResult:
     learn_ms: float
     start_seconds: float
     shared: float
+    recall: float
     memory_mib: float
 
 
@@ -79,13 +81,7 @@ def run(
         settings = replace(config, max_items=max(config.max_items, 2 * n_items))
         walks = Walks(n_items, config.batch_size, seed, slope=SLOPE)
         state = _taught(replace(settings, index_from=1), n_items, iter(walks), n_events, lambda n: on_events(start + n))  # noqa: B023
-        asked = [
-            [
-                Request(example.context, frozenset(visit[0] for visit in example.context.history[-1:]))
-                for example in batch
-            ]
-            for batch in islice(walks, _ASKED)
-        ]
+        asked = list(islice(walks, _ASKED))
         lessons = list(islice(walks, _WARM + _TIMED))
         exact, lists = _measured(replace(settings, index_from=0), state, "exact", asked, lessons, None)
         indexed, _ = _measured(replace(settings, index_from=1), state, "index", asked, lessons, lists)
@@ -110,15 +106,16 @@ def _measured(
     config: ModelConfig,
     state: State,
     way: Way,
-    asked: Sequence[Sequence[Request]],
+    events: Sequence[Sequence[Example]],
     lessons: Sequence[list[Example]],
     exact: Sequence[Ranked] | None,
 ) -> tuple[CatalogueResult, list[Ranked]]:
     learner = OnlineLearner(config)
     learner.load_state(state)
+    asked = [[_request(event) for event in batch] for batch in events]
     first = _seconds(lambda: learner.recommend(asked[0][:1], LISTED))
     lists = [ranked for batch in asked for ranked in learner.recommend(batch, LISTED)]
-    together = [_seconds(lambda batch=batch: learner.recommend(batch, LISTED)) for batch in asked]  # type: ignore[misc]
+    together = [_seconds(lambda batch=batch: learner.recommend(batch, LISTED)) for batch in asked[:_TIMED_LISTS]]  # type: ignore[misc]
     alone = [_seconds(lambda one=one: learner.recommend([one], LISTED)) for one in asked[0][:_ALONE]]  # type: ignore[misc]
     for batch in lessons[:_WARM]:
         learner.learn(batch)
@@ -131,9 +128,19 @@ def _measured(
         1_000 * float(np.mean(learning)) / config.batch_size,
         first,
         1.0 if exact is None else _shared(lists, exact),
+        _recall(lists, [event for batch in events for event in batch]),
         getrusage(RUSAGE_SELF).ru_maxrss / 1024,
     )
     return result, lists
+
+
+def _request(event: Example) -> Request:
+    return Request(event.context, frozenset(visit[0] for visit in event.context.history[-1:]))
+
+
+def _recall(lists: Sequence[Ranked], events: Sequence[Example]) -> float:
+    found = [event.item in ranked.items for ranked, event in zip(lists, events, strict=True) if event.item is not None]
+    return float(np.mean(found))
 
 
 def _shared(lists: Sequence[Ranked], exact: Sequence[Ranked]) -> float:

@@ -327,11 +327,11 @@ def catalogue(
         task = progress.add_task("learning", total=events * len(sizes))
         found = benchmark.run(settings.model, sizes, events, on_events=lambda n: progress.update(task, completed=n))
     console = write_json(json_path, {**_machine(), "results": [asdict(result) for result in found]})
-    columns = ("recommend, alone", "... of 64", "learn, ms an event", "first answer, s", "shared", "MiB")
+    columns = ("recommend, alone", "... of 64", "learn, ms an event", "first answer, s", "shared", "recall@20", "MiB")
     table = Table("items", "scored", *columns, title="catalogue, processor time")
     for result in found:
         milliseconds = (result.recommend_1_ms, result.recommend_64_ms, result.learn_ms)
-        figures = [f"{figure:.3f}" for figure in (*milliseconds, result.start_seconds, result.shared)]
+        figures = [f"{figure:.3f}" for figure in (*milliseconds, result.start_seconds, result.shared, result.recall)]
         table.add_row(f"{result.n_items:,}", result.way, *figures, f"{result.memory_mib:,.0f}")
     console.print(table)
 

@@ -17,4 +17,7 @@ def test_both_ways_are_measured_on_the_same_weights():
     # So few items all lie in the cells that are visited.
     assert all(result.shared > 0.98 for result in found)
     assert all(result.learn_ms > 0 < result.recommend_1_ms for result in found)
+    recalls = [result.recall for result in found]
+    assert min(recalls) > 0.1
+    assert [round(recall, 2) for recall in recalls[::2]] == [round(recall, 2) for recall in recalls[1::2]]
     assert told == list(range(64, 2_561, 64))
