@@ -169,6 +169,29 @@ def test_it_goes_on_with_the_past_of_the_checkpoint():
     assert watched(guard, 100, 0.2, start=decided.end) is not None
 
 
+def test_while_one_checkpoint_is_on_trial_nothing_else_is_suspected():
+    """Red where a suspicion comes up beside a trial: the next trial would take its place before it is decided."""
+    guard = fallen()
+    guard.open_trial("checkpoint-1", 0)
+    assert watched(guard, 300, 0.1, start=guard.position, frozen_only=1) is None
+
+
+def test_a_return_forgets_the_fall_and_the_lead_that_the_checkpoint_had_seen_begin():
+    """Red where either of the two is kept: the first mini-batch after the return would be suspected again."""
+    guard = Guard(3)
+    watched(guard, 2_000, 0.4)
+    # Of a fall and a lead, so much that either is nearly noticed.
+    watched(guard, 4, 0.0, start=guard.position, frozen_only=8)
+    then = guard.state()
+    assert watched(guard, 40, 0.2, start=guard.position, frozen_only=1) is not None
+    guard.open_trial("checkpoint-1", guard.position)
+    harmful(guard.trial)
+    guard.load_state(guard.after(guard.sentence(), then))
+    facts = guard.state().metadata
+    assert (facts["frozen"], facts["hit_rate"]["since"]) == (0.0, None)
+    assert watched(guard, 2, 0.4, start=guard.position) is None
+
+
 def test_returns_are_bounded_and_each_goes_further():
     """A stream that never gets better cannot make it loop: each return ends later, and the last one allowed stays.
 

@@ -11,7 +11,7 @@ import pytest
 
 from stream.delivery import DeliveryFailed, GenerationOver, Outage, StateChange
 from stream.intake import Assignment, Batch, Partition
-from stream.pipeline import COMMIT_AT_ONCE_EVENTS, OUTAGES_IN_A_ROW, Hooks, Pipeline, Threads
+from stream.pipeline import COMMIT_AT_ONCE_EVENTS, MAX_UNCOMMITTED_EVENTS, OUTAGES_IN_A_ROW, Hooks, Pipeline, Threads
 from stream.scorer import Processed
 from stream.state import UserState
 from stream.users import UserTable
@@ -373,6 +373,27 @@ def test_between_two_transactions_lies_an_interval_that_many_events_or_a_drain_c
         assert rig.broker.transactions[2:] == [({P0: 4 + COMMIT_AT_ONCE_EVENTS}, 1)]
 
     play(story, commit_interval_seconds=3600.0)
+
+
+def test_no_batch_is_taken_while_too_much_is_uncommitted() -> None:
+    """Red where nothing waits for `MAX_UNCOMMITTED_EVENTS`: the batch was published while the transaction hung."""
+
+    async def story(rig: Rig) -> None:
+        rig.source.put(n_records=MAX_UNCOMMITTED_EVENTS)
+        await until(lambda: len(rig.broker.published) == 1)
+        rig.source.put()
+        await until(rig.source.queue.empty)
+        for _ in range(100):  # what is ready to run does
+            await asyncio.sleep(0)
+        for pool in (rig.pipeline._threads.compute, rig.pipeline._threads.publish):  # and what was handed over is done
+            await asyncio.get_running_loop().run_in_executor(pool, lambda: None)
+            for _ in range(100):
+                await asyncio.sleep(0)
+        assert len(rig.broker.published) == 1
+        rig.broker.gate.set()
+        await until(lambda: len(rig.broker.published) == 2)
+
+    play(story)
 
 
 def test_what_a_rebalance_drops_before_its_transaction_begins_is_never_committed() -> None:
