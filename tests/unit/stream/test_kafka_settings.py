@@ -36,6 +36,7 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 @pytest.mark.parametrize("content", [PASSWORD, PASSWORD + "\n", PASSWORD + "\r\n"])
 def test_a_password_comes_from_a_file(told: Any, tmp_path: Path, content: str) -> None:
+    """Red where the line break stays."""
     (tmp_path / "password").write_bytes(content.encode())
     settings = told(**SASL, SASL_PASSWORD_FILE=str(tmp_path / "password"))
     assert settings.librdkafka()["sasl.password"] == PASSWORD
@@ -44,6 +45,7 @@ def test_a_password_comes_from_a_file(told: Any, tmp_path: Path, content: str) -
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"one\ntwo\n", b"\xff\xfe", b"x" * 70_000])
 def test_a_file_that_holds_no_password_is_told_without_its_content(told: Any, tmp_path: Path, content: bytes) -> None:
+    """Red without any one of what is asked of it: text, not empty, one line, not too long."""
     (tmp_path / "password").write_bytes(content)
     with pytest.raises(SettingsError, match="sasl_password_file") as refused:
         told(**SASL, SASL_PASSWORD_FILE=str(tmp_path / "password"))
@@ -51,6 +53,7 @@ def test_a_file_that_holds_no_password_is_told_without_its_content(told: Any, tm
 
 
 def test_a_missing_file_and_two_passwords_are_told(told: Any, tmp_path: Path) -> None:
+    """Red where either is passed over: a worker would begin without a password, or with one of the two."""
     with pytest.raises(SettingsError, match=r"nowhere cannot be read: No such file"):
         told(**SASL, SASL_PASSWORD_FILE=str(tmp_path / "nowhere"))
     with pytest.raises(SettingsError, match="one of the two"):
@@ -122,7 +125,7 @@ def test_mechanisms_that_are_not_supported_are_told(told: Any, mechanism: str) -
     ],
 )
 def test_what_the_protocol_needs_cannot_be_overridden(name: str, words: str) -> None:
-    """Seen red with the name taken from the set."""
+    """Seen red with the name taken from the set, and with any one of the four refusals left out."""
     with pytest.raises(ValueError, match=words) as refused:
         clean_properties({name: "hidden-value"})
     assert "hidden-value" not in str(refused.value)
