@@ -258,8 +258,9 @@ class Application:
 
     def start(self, name="w0", faults=(), trainer=True, **more):
         """Start worker `name` from the nursery, with `faults` planted; without a trainer it keeps its first weights."""
-        if not trainer:  # nobody is there to learn
+        if not trainer:  # nobody is there to learn, or to say how far learning is
             more.setdefault("WATCHDOG__LEARNING_SECONDS", "3600")
+            more.setdefault("INTAKE__MAX_LEARNING_LAG", "1000000000")
         log = self.folder / f"{name}-{len(self.workers)}.log"
         worker = self.nursery.start(self.environment(name, **more), log, list(faults), trainer)
         self.workers.append(worker)

@@ -52,6 +52,7 @@ def main():
         0 when nothing was lost, applied or learned twice, and it flowed again after every fault; else 1.
     """
     chosen = options()
+    faulthandler.enable()  # a client that aborts the process is seen with its call
     faulthandler.register(signal.SIGUSR1)  # where it is just now
     for number in (signal.SIGALRM, signal.SIGTERM):
         signal.signal(number, out_of_time)

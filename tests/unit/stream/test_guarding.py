@@ -224,11 +224,13 @@ def test_offsets_that_are_forgotten_are_no_longer_left_out(course):
 
 
 def test_switched_off_it_watches_nothing_and_still_leaves_out_what_was_decided(tmp_path):
+    """Red where `attend` or `escape` does not ask whether it is on."""
     course = Course(tmp_path, enabled=False)
     course.learn(1)
     course.save()
     course.suspect(10**6)
     assert course.guarding.attend() is None
+    assert course.learning.guard.trial is None
     assert course.guarding.escape(BATCH, 2 * BATCH) is None
     assert course.learning.guard.position == 0
 
