@@ -80,7 +80,7 @@ class ExampleLog:
         self._patience = settings.kafka.session_timeout_seconds + DISPLACED_SECONDS
         self._logged_at = -LOGGED_EVERY_SECONDS
         try:
-            self._admin = AdminClient({**settings.librdkafka(), "log_level": 0})
+            self._admin: AdminClient | None = AdminClient({**settings.librdkafka(), "log_level": 0})
             self._consumer = Consumer({**_consumer_config(settings), "group.id": self._group, **self._member(settings)})
             self._positions = Positions(settings)
         except KafkaException as error:  # no client is connected yet: its settings do not fit together
@@ -106,6 +106,8 @@ class ExampleLog:
             Stopped: A stop was asked for.
         """
         self._refuse_company()
+        # One that asked of a group and lives through an outage may abort the process (librdkafka issue 4605).
+        self._admin = None
         self._wait_for(self._positions.take_over)
         self._check_partitions()
         self._position = self._settle(position)
@@ -195,6 +197,7 @@ class ExampleLog:
                 )
 
     def _members(self) -> list[Any]:
+        assert self._admin is not None
         future = self._admin.describe_consumer_groups([self._group], request_timeout=ANSWER_SECONDS)[self._group]
         members: list[Any] = future.result(ANSWER_SECONDS * 2).members
         return members

@@ -32,7 +32,7 @@ class Owners:
     def __init__(self, settings: Settings) -> None:
         self._group = settings.app_id
         self._topic = settings.topics.events[0]
-        self._admin = AdminClient({**settings.librdkafka(), "log_level": 2})
+        self._config = {**settings.librdkafka(), "log_level": 2}
         self._known: dict[int, Owner] = {}
         self._asked_at = -FRESH_SECONDS
         self._asking = asyncio.Lock()
@@ -46,7 +46,9 @@ class Owners:
         return self._known.get(partition)
 
     def _ask(self) -> dict[int, Owner]:
-        futures = self._admin.describe_consumer_groups([self._group], request_timeout=TIMEOUT_SECONDS)
+        # For one question: such a client that lives through an outage may abort the process (librdkafka issue 4605).
+        admin = AdminClient(self._config)
+        futures = admin.describe_consumer_groups([self._group], request_timeout=TIMEOUT_SECONDS)
         try:
             group = futures[self._group].result(TIMEOUT_SECONDS)
         except (KafkaException, TimeoutError) as error:
