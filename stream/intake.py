@@ -7,6 +7,8 @@ Faust keeps the group membership, the fetching and the life of the agent. Three 
 - Faust never commits. Offsets travel in the transaction that holds the users' states (`stream.delivery`).
 - After a rebalance every partition is sought explicitly. Stock Faust leaves the position behind records that it fetched
   and dropped where no offset, or offset 0, is committed; the next commit would make that loss final.
+- Nothing is taken of a generation before its partitions are sought and Faust has emptied the agent's queue for it. Where
+  a rebalance begins in the recovery of another, Faust resumes the flow of the first in the middle of the second.
 """
 
 import asyncio
@@ -16,7 +18,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol, cast
 
 import faust
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import CrashingSupervisor
@@ -33,6 +35,7 @@ FETCH_MAX_WAIT_MS = 50
 MERGED_RECORDS = 65_536
 """Records that may wait until each partition with a backlog has one to compare."""
 MERGE_WAIT_SECONDS = 1.0
+SEEK_AGAIN_SECONDS = 0.1
 CATCHING_UP_MS = 2_000
 """Events older than this when they are taken are a backlog: nobody waits for their answers any more."""
 
@@ -300,11 +303,12 @@ def check_versions() -> None:
         driver.Consumer: (
             "_drain_messages",
             "_wait_next_records",
-            "_seek",
             "_get_active_partitions",
             "_new_consumer_thread",
+            "stop_flow",
+            "resume_flow",
         ),
-        driver.AIOKafkaConsumerThread: ("_create_worker_consumer", "_ensure_consumer"),
+        driver.AIOKafkaConsumerThread: ("_create_worker_consumer", "_ensure_consumer", "call_thread"),
         driver.ConsumerRebalanceListener: ("on_partitions_assigned",),
     }
     missing = [
@@ -338,6 +342,13 @@ class _Thread(driver.AIOKafkaConsumerThread):
         return consumer
 
 
+class _Opening:
+    """A time in which what is fetched is taken: from the end of a rebalance to the next one, or to the next seek."""
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+
+
 class _Consumer(driver.Consumer):
     """Fetches in chunks, never commits, seeks explicitly."""
 
@@ -348,6 +359,11 @@ class _Consumer(driver.Consumer):
         self._room = asyncio.Event()
         self._next: dict[TP, int] = {}
         self._pressure: dict[TP, tuple[Callable[[], None], Callable[[], None]]] = {}
+        self._sought = -1  # the generation whose partitions were sought last
+        self._astray = False  # something was fetched and dropped: the position is beyond it
+        self._seeking = asyncio.Lock()
+        self._opening: _Opening | None = None
+        self._opened = asyncio.Event()
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> _Thread:
@@ -375,13 +391,47 @@ class _Consumer(driver.Consumer):
         super().on_buffer_drop(tp)
         self._room.set()
 
+    def stop_flow(self) -> None:
+        """Take nothing: a rebalance begins."""
+        super().stop_flow()
+        self._opening = None
+
+    def resume_flow(self) -> None:
+        """Take what comes, where this is the end of the newest rebalance; the agent's queue was emptied just now."""
+        super().resume_flow()
+        if self._sought == self.intake.generation:
+            self._opening = _Opening(self._sought)
+            self._opened.set()
+
     async def perform_seek(self) -> None:
-        """Seek every partition of ours to where its committed state ends."""
-        ours = {Partition(tp.topic, tp.partition): tp for tp in self.assignment() if tp.topic in self.intake.topics}
-        starts = await self.intake.start_offsets(frozenset(ours))
-        for partition, offset in starts.items():
-            await self._seek(ours[partition], offset)
-        self._next = {TP(*partition): offset for partition, offset in starts.items()}
+        """Seek every partition of ours to where its committed state ends; called by Faust, which then resumes."""
+        self._opening = None
+        await self._seek_committed()
+
+    async def _seek_committed(self) -> None:
+        async with self._seeking:
+            generation = self.intake.generation
+            ours = {Partition(tp.topic, tp.partition): tp for tp in self.assignment() if tp.topic in self.intake.topics}
+            starts = await self.intake.start_offsets(frozenset(ours))
+            if starts.keys() != ours.keys() or generation != self.intake.generation:
+                self._opening = None  # another rebalance is under way, or asked for, and seeks at its end
+                return
+            # What was fetched before and comes back from now on sets it again.
+            self._astray = False
+            try:
+                positions = {ours[partition]: offset for partition, offset in starts.items()}
+                await self._thread.call_thread(self._set_positions, positions)
+            except BaseException:
+                self._astray = True
+                raise
+            self._next = {TP(*partition): offset for partition, offset in starts.items()}
+            self._sought = generation
+
+    async def _set_positions(self, positions: Mapping[TP, int]) -> None:
+        """Seek; runs in aiokafka's thread, or a fetch that is just being handed over could set its position later."""
+        consumer = self._thread._ensure_consumer()
+        for tp, offset in positions.items():
+            consumer.seek(tp, offset)
 
     async def _wait_next_records(self, timeout: float) -> Any:
         # stock sleeps a full second when the buffers of all partitions are full
@@ -403,28 +453,32 @@ class _Consumer(driver.Consumer):
                 raise
 
     async def _drain_once(self) -> None:
-        if not self.flow_active:
-            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # takes what has a wait()
         # The label must be older than the fetch: read after it, it could name a generation under which the records
         # were not fetched, and a commit would be accepted that must be refused.
-        generation = self.intake.generation
-        records, active = await self._wait_next_records(1.0)
+        opening = self._opening
+        if opening is None or opening.generation != self.intake.generation:
+            self._opened.clear()
+            await self.wait(self._opened)  # type: ignore[arg-type]  # takes what has a wait()
+            return
+        if self._astray:
+            await self._seek_again()
+            return
+        records, _ = await self._wait_next_records(1.0)
         await asyncio.sleep(0)
-        if self.should_stop:
+        if self.should_stop or not records:
             return
-        if not self.flow_active or generation != self.intake.generation:
-            await self._seek_back()  # what was fetched across a rebalance is dropped here, and read again
+        if self._opening is not opening or opening.generation != self.intake.generation:
+            self._astray = True  # what was fetched across a rebalance is dropped here, and read again
             return
-        for tp, fetched in (records or {}).items():
-            tp = TP(tp.topic, tp.partition)
-            if active is None or tp in active or tp in self._buffered_partitions:
-                self._enqueue(generation, tp, fetched)
+        for tp, fetched in records.items():
+            self._enqueue(opening.generation, TP(tp.topic, tp.partition), fetched)
 
-    async def _seek_back(self) -> None:
+    async def _seek_again(self) -> None:
         try:
-            await self.perform_seek()
-        except Exception as error:  # in a rebalance partitions come and go; its end seeks all of them again
+            await self._seek_committed()
+        except IllegalStateError as error:  # in a rebalance partitions come and go; its end seeks all of them again
             self.log.info("seek during a rebalance: %r", error)
+            await self.sleep(SEEK_AGAIN_SECONDS)
 
     def _enqueue(self, generation: int, tp: TP, fetched: Sequence[Record]) -> None:
         expected = self._next.get(tp, 0)
@@ -436,7 +490,7 @@ class _Consumer(driver.Consumer):
         self._next[tp] = records[-1].offset + 1
         full, drop = self._pressure.setdefault(tp, (lambda: self.on_buffer_full(tp), lambda: self.on_buffer_drop(tp)))
         chunk = Chunk(generation, Partition(tp.topic, tp.partition), records)
-        for channel in self.app.topics._tp_index.get(tp, ()):  # type: ignore[attr-defined]  # of the conductor in use
+        for channel in self.app.topics._tp_index[tp]:  # type: ignore[attr-defined]  # of the conductor in use
             channel.queue.put_nowait_enhanced(chunk, on_pressure_high=full, on_pressure_drop=drop)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from faust.types import TP
 
 from stream import intake as module
-from stream.intake import Chunk, Partition, _Backlog, _Consumer, check_versions
+from stream.intake import Chunk, Partition, _Backlog, _Consumer, _Opening, check_versions
 from stream.settings import SettingsError
 
 P0 = Partition("events", 0)
@@ -22,37 +23,49 @@ def records(*offsets: int) -> list[Any]:
 
 
 class Played:
-    """A consumer between a fetch and the agent's queue; `fetch` may let the group move on meanwhile."""
+    """A consumer between a fetch and the agent's queue; `while_fetching` is what happens meanwhile."""
 
     _drain_once = _Consumer._drain_once
     _enqueue = _Consumer._enqueue
 
     def __init__(self, generation: int = 1) -> None:
         self.intake = SimpleNamespace(generation=generation)
-        self.flow_active = True
         self.should_stop = False
         self.chunks: list[Chunk] = []
-        self.n_sought = 0
+        self.n_sought = self.n_waited = 0
         self.fetched: list[Any] = records(5, 6)
-        self.moves_on = False
+        self.while_fetching: Callable[[], None] = lambda: None
+        self._opening: _Opening | None = _Opening(generation)
+        self._opened = asyncio.Event()
+        self._astray = False
         self._next = {TP0: 5}
         self._pressure: dict[TP, Any] = {}
-        self._buffered_partitions: set[TP] = set()
         queue = SimpleNamespace(put_nowait_enhanced=lambda chunk, **_: self.chunks.append(chunk))
         topics = SimpleNamespace(_tp_index={TP0: [SimpleNamespace(queue=queue)]})
         self.app = SimpleNamespace(topics=topics)
 
     async def _wait_next_records(self, _timeout: float) -> Any:
-        if self.moves_on:
-            self.intake.generation += 1
+        self.while_fetching()
         return {TP0: self.fetched}, None
 
-    async def _seek_back(self) -> None:
+    async def wait(self, _event: asyncio.Event) -> None:
+        self.n_waited = 1
+
+    async def _seek_again(self) -> None:
         self.n_sought += 1
 
     def drain(self) -> list[Chunk]:
         asyncio.run(self._drain_once())  # type: ignore[arg-type,misc]
         return self.chunks
+
+    def rebalance(self) -> None:
+        """Begin and end one."""
+        self.intake.generation += 1
+        self._opening = _Opening(self.intake.generation)
+
+    def seek(self) -> None:
+        """As Faust does it once more within a generation."""
+        self._opening = _Opening(self.intake.generation)
 
 
 def test_what_is_fetched_is_labelled_and_handed_on() -> None:
@@ -61,12 +74,24 @@ def test_what_is_fetched_is_labelled_and_handed_on() -> None:
     assert [record.offset for record in chunk.records] == [5, 6]
 
 
-def test_what_is_fetched_across_a_rebalance_is_dropped_and_read_again() -> None:
-    """Red where the generation is asked for after the fetch: a commit would be accepted that must be refused."""
+@pytest.mark.parametrize("meanwhile", [Played.rebalance, Played.seek])
+def test_what_is_fetched_across_a_rebalance_is_dropped_and_read_again(meanwhile: Callable[[Played], None]) -> None:
+    """Red where the opening is asked for after the fetch: a commit would be accepted that must be refused."""
     consumer = Played()
-    consumer.moves_on = True
+    consumer.while_fetching = lambda: meanwhile(consumer)
+    assert consumer.drain() == []
+    consumer.while_fetching = lambda: None
     assert consumer.drain() == []
     assert consumer.n_sought == 1
+
+
+@pytest.mark.parametrize("opening", [None, _Opening(0)])
+def test_nothing_is_fetched_of_a_generation_that_is_not_open(opening: _Opening | None) -> None:
+    """Red where a generation is taken as soon as it is known: its partitions are not sought yet."""
+    consumer = Played()
+    consumer._opening = opening
+    assert consumer.drain() == []
+    assert consumer.n_waited == 1
 
 
 def test_records_before_the_position_that_was_sought_are_left_out() -> None:
