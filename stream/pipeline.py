@@ -210,11 +210,11 @@ class Pipeline:
             await self.begin_anew(assignment, outage)
             return
         self._hooks.published(processed, perf_counter() - started)
-        if self._assignment is not assignment:
-            self._hooks.discarded(1)  # published, and published again by whoever owns the events now
-            return
-        users.push(processed.overlay)
         async with self._changed:
+            if self._assignment is not assignment:
+                self._hooks.discarded(1)  # published, and published again by whoever owns the events now
+                return
+            users.push(processed.overlay)
             self._published.append(_Published(processed.overlay, batch.positions, len(batch.records)))
             self._changed.notify_all()
 

@@ -209,6 +209,39 @@ def test_a_batch_whose_partitions_move_while_it_is_published_is_not_committed() 
     play(story, Slow())
 
 
+def test_a_batch_that_waits_for_its_turn_while_a_rebalance_drops_everything_is_not_committed() -> None:
+    """Red where the assignment is compared before the turn has come: the batch would be the next generation's."""
+    flushing, flushed = threading.Event(), threading.Event()
+
+    class Slow(Broker):
+        def publish(self, outputs: list[object]) -> None:
+            if outputs == [2]:
+                flushing.set()
+                assert flushed.wait(DEADLINE)
+            super().publish(outputs)
+
+    async def story(rig: Rig) -> None:
+        rig.broker.gate.set()
+        rig.source.put()
+        await until(lambda: len(rig.broker.transactions) == 1)
+        rig.source.put()
+        await until(flushing.is_set)
+        lock = rig.pipeline._changed._lock  # type: ignore[attr-defined]
+        await lock.acquire()
+        rebalance = asyncio.create_task(rig.pipeline.assigned(Assignment(2, "m", frozenset({P0}))))
+        await until(lambda: len(lock._waiters or ()) == 1)
+        flushed.set()
+        await until(lambda: len(lock._waiters) == 2)
+        lock.release()
+        await rebalance
+        rig.source.put(generation=2)
+        await until(lambda: len(rig.broker.transactions) == 2)
+        assert rig.broker.transactions[1] == ({P0: 3}, 1)
+        assert sum(rig.discarded) == 1
+
+    play(story, Slow(), commit_interval_seconds=0.5)
+
+
 def test_a_batch_of_an_older_generation_is_neither_answered_nor_committed() -> None:
     """Red where only the presence of an assignment is asked for: its offsets would go out under the new generation."""
 
