@@ -33,6 +33,7 @@ class Outcome:
     report: object = None
     same_weights: str = "not compared"
     trouble: list = field(default_factory=list)
+    kept: object = None
 
     def faults(self):
         """Why the soak has failed, a line each; none when nothing was lost."""
@@ -56,6 +57,7 @@ def page(outcome):
         f"memory of all workers by tenth of the run, MiB: {' '.join(f'{mib:.0f}' for mib in outcome.memory)}",
         f"worker ends that nobody asked for: {_ends(outcome.exits)}",
         *(f"FAULT {line}" for line in faults),
+        *([f"logs and the broker's data: {outcome.kept}"] if outcome.kept else []),
     ]
     return "\n".join(lines)
 

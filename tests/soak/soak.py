@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 import tempfile
 import threading
 import time
@@ -196,18 +197,23 @@ def same_bits(ours, theirs):
 
 
 def soak(options, say):
-    """Run one from start to end; gives what there is to tell."""
-    nursery = Nursery()
-    with tempfile.TemporaryDirectory(prefix="millstream-soak-") as name, ApacheKafka() as broker:
-        run = Soak(Path(name), nursery, broker, options)
+    """Run one from start to end; gives what there is to tell. Logs and the broker's data stay where it has failed."""
+    nursery, folder = Nursery(), Path(tempfile.mkdtemp(prefix="millstream-soak-"))
+    with ApacheKafka(folder / "kafka") as broker:
+        run = Soak(folder, nursery, broker, options)
         try:
-            return run.run(options.minutes, say)
+            outcome = run.run(options.minutes, say)
         except Exception as error:
-            run.outcome.trouble.append(f"the soak itself has failed: {error!r}"[:6000])
-            return run.outcome
+            outcome = run.outcome
+            outcome.trouble.append(f"the soak itself has failed: {error!r}"[:6000])
         finally:
             run.close()
             nursery.close()
+    if outcome.faults():
+        outcome.kept = folder
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    return outcome
 
 
 assert set(OUTCOMES) == {"learned", "sampled_out", "quarantined", "duplicate"}, "the report names each outcome"
