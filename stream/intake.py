@@ -7,8 +7,8 @@ Faust keeps the group membership, the fetching and the life of the agent. Three 
 - Faust never commits. Offsets travel in the transaction that holds the users' states (`stream.delivery`).
 - After a rebalance every partition is sought explicitly. Stock Faust leaves the position behind records that it fetched
   and dropped where no offset, or offset 0, is committed; the next commit would make that loss final.
-- Nothing is taken of a generation before its partitions are sought and Faust has emptied the agent's queue for it. Where
-  a rebalance begins in the recovery of another, Faust resumes the flow of the first in the middle of the second.
+- Nothing is taken of a generation before its partitions are sought and Faust has emptied the agent's queue for it.
+  Where a rebalance begins in the recovery of another, Faust lets the first one's flow go in the middle of the second.
 """
 
 import asyncio
