@@ -245,7 +245,7 @@ class ExampleLog:
             raise TrainerFenced(f"another trainer has joined group {self._group} and reads {self._partition.topic}")
 
     def _prove(self) -> None:
-        """After each assignment, before its first record: whoever was replaced must not go on.
+        """Make sure that this is the one trainer: after each assignment, before its first record.
 
         Not only where there are records: of two that start at once, one fences the other and either may get the
         partition. Were the fenced one to keep it until it learns of that, its rival would have left by then.
@@ -272,9 +272,14 @@ class ExampleLog:
         return True
 
     def _judge(self, error: KafkaError) -> None:
-        if error.code() == KafkaError.FENCED_INSTANCE_ID or (error.fatal() and "fenced" in error.str().lower()):
-            raise TrainerFenced(f"another trainer has taken over group {self._group}: {error.str()}")
-        if error.fatal() or error.code() in _REFUSALS:
+        # An error that comes as a message does not say of itself that it is fatal; its code does.
+        fatal = error.fatal() or error.code() == KafkaError._FATAL
+        if error.code() == KafkaError.FENCED_INSTANCE_ID or (fatal and "fenced" in error.str().lower()):
+            # A rival has the transactional id before it joins. Without one it was a request of this client's own that
+            # a broker, having hung, answered after it was sent again.
+            self._prove()
+            raise TrainerError(f"group {self._group} has given this trainer's place away, to nobody: starting again")
+        if fatal or error.code() in _REFUSALS:
             raise TrainerError(f"{self._partition.topic} cannot be read: {error.str()}")
         if monotonic() - self._logged_at > LOGGED_EVERY_SECONDS:
             self._logged_at = monotonic()

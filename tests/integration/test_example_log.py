@@ -5,12 +5,12 @@ import time
 from contextlib import suppress
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 
 from stream import example_log as module
 from stream.example_log import ExampleLog
 from stream.settings import Settings
-from stream.trainer_errors import TrainerFenced
+from stream.trainer_errors import TrainerError, TrainerFenced
 
 DEADLINE = 40.0
 
@@ -90,3 +90,33 @@ def test_who_never_gets_the_partition_leaves_it_to_the_other(open_log, monkeypat
     with pytest.raises(TrainerFenced, match="another trainer has joined"):
         read_both()
     assert other.read(10, 0.1) == []
+
+
+def test_a_place_that_the_group_has_given_away_without_a_rival_is_taken_again_by_a_restart(
+    open_log, kafka, fresh_prefix
+):
+    """As after a broker that hung: what it answers too late counts for a member that nobody is.
+
+    Red where the client's fatal error is taken for a passing one: the trainer would read nothing any more, and fail
+    at each checkpoint; and where it is taken for a rival's doing: its supervisor would wait for the rival's end.
+    """
+    log = open_log("a")
+    deadline = time.monotonic() + DEADLINE
+    while not log._proven:
+        assert time.monotonic() < deadline
+        assert log.read(10, 0.1) == []
+    group = f"{fresh_prefix}-trainer"
+    other = Consumer(
+        {"bootstrap.servers": kafka.bootstrap, "group.id": group, "group.instance.id": "a", "log_level": 0}
+    )
+    other.subscribe([f"{fresh_prefix}-training-examples"])
+
+    def read():
+        while time.monotonic() < deadline:
+            other.poll(0.1)
+            assert log.read(10, 0.1) == []
+
+    with pytest.raises(TrainerError, match="starting again") as ended:
+        read()
+    assert ended.value.exit_code == 1
+    other.close()
