@@ -194,6 +194,9 @@ class Publisher:
 class Committer:
     """The transactional producer of states and offsets.
 
+    Attributes:
+        unsettled: Since `start`, `end_hanging` has not been called: what a predecessor left open may hang.
+
     Args:
         settings: Of the worker.
         instance_id: Makes the transactional id: a second process with the same one fences the first.
@@ -206,6 +209,7 @@ class Committer:
         self._timeout = settings.kafka.delivery_timeout_seconds + 5
         self._patience = settings.kafka.transaction_timeout_seconds
         self._broken = False
+        self.unsettled = False
         self._config: dict[str, str | int | float] = {
             **producer_config(settings),
             "transactional.id": f"{settings.app_id}-{instance_id}",
@@ -232,6 +236,7 @@ class Committer:
                 raise StartupError(may_not_transact(f"{self._settings.app_id}-{self._instance_id}")) from error
             kind = Outage if is_passing(error.args[0]) else DeliveryFailed
             raise kind(f"transactions cannot begin: {error.args[0]}") from error
+        self.unsettled = True
 
     def recover(self) -> None:
         """Be a usable client again after an outage, with nothing of the old one open; whoever reads states comes after.
@@ -298,15 +303,15 @@ class Committer:
                 pass  # the transactional id was accepted before the group was asked
 
     def end_hanging(self, partitions: Iterable[int]) -> None:
-        """End what is open of this worker's own in changelog partitions, though the broker counts it as decided.
+        """End what is open of this worker's own, though the broker counts it as decided: states, and offsets.
 
         After `start` nothing of it should be, and yet it may: a broker that comes back can note a transaction as
-        aborted without having written so into its partitions (`docs/protocol.md`), and nobody then reads committed
-        records beyond it. The marker of a further transaction of the same producer is for all that it has open there.
-        That one is aborted: its commit would make visible what was never committed.
+        decided without having written so into its partitions (`docs/protocol.md`), and nobody then reads committed
+        records beyond it, or the group's offsets. The marker of a further transaction of the same producer is for all
+        that it has open there. That one is aborted: its commit would make visible what was never committed.
 
         Args:
-            partitions: Their numbers.
+            partitions: Numbers of changelog partitions.
 
         Raises:
             Outage: The broker does not answer.
@@ -326,6 +331,7 @@ class Committer:
                 self._retried(self._producer.abort_transaction)
         except (KafkaException, DeliveryFailed) as error:
             self._fail(error, monotonic() - began)
+        self.unsettled = False
 
     def begin(self) -> None:
         """Begin the transaction."""

@@ -111,8 +111,12 @@ class Loader:
     def _end_hanging(self) -> None:
         """End what this worker has left open, in any partition: whoever holds that one now waits for it.
 
-        What others have open is theirs to decide, or their broker's: it only makes for a transaction in vain.
+        After a start without a look: offsets that hang are seen nowhere, but by waiting for them in vain.
         """
+        if self._committer.unsettled:
+            self._committer.end_hanging(range(self._n_partitions))
+            return
+        # What others have open is theirs to decide, or their broker's: it only makes for a transaction in vain.
         try:
             hanging = undecided(self._settings, range(self._n_partitions), LOOK_SECONDS)
         except BrokerSilent as error:  # of a partition that is another's, perhaps: our own will be asked for next
