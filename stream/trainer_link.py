@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
@@ -182,6 +183,8 @@ class _Process:
 
     def launch(self) -> None:
         context: Any = multiprocessing.get_context("fork" if may_fork() else "spawn")
+        if context.get_start_method() == "spawn":
+            resource_tracker.ensure_running()  # its own start, with the first child, would let interrupts through
         self._pipe, child_pipe = context.Pipe()
         # A fork holds our end of the pipe too, and would never see that we are gone.
         ours = self._pipe if context.get_start_method() == "fork" else None

@@ -63,6 +63,7 @@ def test_a_wrong_number_of_partitions_is_told(application, topics, topic, n_part
 
 
 def test_a_data_folder_in_use_is_told(application):
+    """Red without the lock: two processes would be one member, and fence each other in turn."""
     first = application.start().until_ready()
     second = application.start()
     assert second.wait() != 0

@@ -143,6 +143,9 @@ def test_a_process_that_does_not_end_when_told_is_killed(start):
 
 
 def test_ctrl_c_does_not_reach_the_process_and_sigterm_stops_it(start):
+    """Red where the child does not ignore it; where it is born without the mask, also by the start of the first child's
+    resource tracker, which takes the mask away: that is seen where this test runs first.
+    """
     inbox = Inbox()
     handle = start("process", inbox)
     os.kill(handle.pid, signal.SIGINT)  # at once: it is not ready yet to ignore anything
@@ -176,6 +179,10 @@ if __name__ == "__main__":
 
 
 def test_it_dies_with_its_parent_even_by_sigkill(tmp_path, start, kafka, fresh_prefix):
+    """Red where the child keeps its copy of the parent's end open: it would wait for orders for ever.
+
+    Where nobody reads orders it ends a little later, with the next message that it cannot send.
+    """
     script = tmp_path / "parent"  # no suffix: as a console script has none
     script.write_text(PARENT)
     command = [sys.executable, script, tmp_path, kafka.bootstrap, fresh_prefix]

@@ -18,6 +18,7 @@ from stream.trainer_checkpoints import Cut
 
 @pytest.mark.slow
 def test_a_checkpoint_that_the_trainer_refuses_ends_the_worker(kafka: Any, fresh_prefix: str, tmp_path: Path) -> None:
+    """Red where the application's name is not compared: it would learn on from another's position."""
     topics = {"events": f"{fresh_prefix}-events", "recommendations": f"{fresh_prefix}-out", "partitions": 2}
     variables = {
         "APP_ID": fresh_prefix,

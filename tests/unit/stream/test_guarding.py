@@ -162,6 +162,28 @@ def test_a_return_takes_up_the_checkpoint_and_quarantines_what_its_trial_saw(cou
     assert course.learning.learner.pace == 0.5
 
 
+def test_a_checkpoint_torn_in_its_own_trial_is_not_gone_back_to(course):
+    """Red where the sentence believes that what was compared with can still be read: the trainer would end."""
+    course.learn(2)
+    reference = course.save()
+    course.learn(1)
+    course.suspect(course.position)
+    course.guarding.attend()
+    (reference / "manifest.json").write_text("{")
+    course.learning.guard.trial.compare([False] * 200, [True] * 200)
+    assert course.guarding.attend() is None
+    assert course.learning.guard.trial is None
+    assert course.learning.reference is None
+
+
+def test_weights_that_broke_without_a_record_are_not_gone_back_from(course):
+    """Red where an empty range is left out: the same weights would break again, and again be gone back from."""
+    course.learn(1)
+    course.save()
+    assert course.guarding.escape(course.position, course.position) is None
+    assert course.guarding.escape(course.position, course.position + 1) is not None
+
+
 def test_a_way_that_was_left_is_not_gone_back_to(course):
     """Let `earlier` return what stands on a way that was left: it was seen red."""
     course.learn(1)
