@@ -309,7 +309,7 @@ def check_versions() -> None:
             "resume_flow",
         ),
         driver.AIOKafkaConsumerThread: ("_create_worker_consumer", "_ensure_consumer", "call_thread"),
-        driver.ConsumerRebalanceListener: ("on_partitions_assigned",),
+        driver.ConsumerRebalanceListener: ("on_partitions_revoked", "on_partitions_assigned"),
     }
     missing = [
         f"{kind.__name__}.{name}" for kind, names in private.items() for name in names if not hasattr(kind, name)
@@ -322,6 +322,13 @@ def check_versions() -> None:
 
 class _Listener(driver.ConsumerRebalanceListener):
     """Takes generation and member id where they are consistent: in aiokafka's thread, inside the join."""
+
+    def on_partitions_revoked(self, revoked: Any) -> Any:
+        # Who has not fetched for longer than the poll interval is not let in again. Here that is nobody who is stuck: a
+        # long recovery, or a broker that was away for long.
+        with self._thread._ensure_consumer()._subscription.fetch_context():
+            pass
+        return super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         consumer = cast(_Consumer, self._thread.consumer)

@@ -137,6 +137,33 @@ def test_a_rebalance_in_the_recovery_of_another_loses_nothing(settings, monkeypa
     assert max(counted.values()) == 1
 
 
+def test_who_has_fetched_nothing_for_long_joins_again(settings):
+    """Red where aiokafka's look at the last fetch is believed: after 1,000 s of recovery a worker stays outside."""
+    produce(settings)
+    counted = Counter()
+
+    async def run():
+        one, two = Reader(settings, "one", counted), Reader(settings, "two", counted)
+        recovering = asyncio.Event()
+        assigned = one.intake._on_assigned
+
+        async def endless(assignment):
+            one.intake._on_assigned = assigned
+            one.intake.app.consumer._thread._consumer._subscription._last_fetch_ended -= 10_000
+            recovering.set()
+            await until(lambda: one.intake.generation > assignment.generation)
+
+        one.intake._on_assigned = endless
+        async with one:
+            await recovering.wait()
+            async with two:
+                await until(lambda: one.loaded is not None and two.loaded is not None)
+                await until(lambda: sum(counted.values()) >= N_EVENTS, 20)
+                assert {reader.loaded.generation for reader in (one, two)} == {one.intake.generation}
+
+    asyncio.run(run())
+
+
 def expected(settings):
     topic = settings.topics.events[0]
     return [(Partition(topic, number % N_PARTITIONS), number // N_PARTITIONS) for number in range(N_EVENTS)]
