@@ -34,8 +34,11 @@ def summary(state: LiveState, now: float) -> str:
     """Say what there was to see, when it is over."""
     newest = state.window.newest
     answers = 0.0 if newest is None else newest.answers
+    # Each is there since another moment: after a short time two rates are of other events.
     arms = ", ".join(
-        f"{arm} {share(rate)}" for arm in ARM_STYLES if (rate := state.window.hit_rate(arm, None)) is not None
+        f"{arm} {share(rate)} of {whole(newest.scored[arm])}"
+        for arm in ARM_STYLES
+        if newest is not None and (rate := state.window.hit_rate(arm, None)) is not None
     )
-    shown = f"; hit rate at 20 over all of it: {arms}" if arms else ""
+    shown = f"; hit rate at 20, each since it was there: {arms}" if arms else ""
     return f"answered {whole(answers)} events in {clock(now - state.started)}{shown}"

@@ -138,5 +138,6 @@ def test_a_plain_line_says_the_same() -> None:
 
 def test_the_summary_leaves_out_arms_that_never_were() -> None:
     assert plain.summary(busy_state(), 61.0) == (
-        "answered 12,000 events in 1:01; hit rate at 20 over all of it: live 40.0%, frozen 30.0%"
+        "answered 12,000 events in 1:01; hit rate at 20, each since it was there: live 40.0% of 6,000, "
+        "frozen 30.0% of 6,000"
     )
