@@ -19,13 +19,14 @@ def without_lists(states):
     return {user: (s.applied, s.visits, s.negatives, s.event_ids, s.newest, s.origins) for user, s in states.items()}
 
 
-def test_five_sigkills_at_random_moments_lose_and_repeat_nothing(application, applications):
+@pytest.mark.parametrize("n_kills", [5, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+def test_sigkills_at_random_moments_lose_and_repeat_nothing(application, applications, n_kills):
     """Its trainer in a process of its own, the first one the command as it is installed; only the waits are seeded."""
-    dice = random.Random(5)
+    dice = random.Random(n_kills)
     settings = {"TRAINER__ISOLATION": "process"}
     worker = application.start_command(**settings).until_ready()
     with OffsetWatch(application) as offsets:
-        for number in range(5):
+        for number in range(n_kills):
             with application.producing(events(200, seed=number), per_second=400):
                 time.sleep(dice.uniform(0.05, 0.5))
                 worker.kill()

@@ -81,8 +81,11 @@ def remove_scorer(soak):
 
 
 def kill_in_a_rebalance(soak):
-    """A scorer comes, and the worker is killed while the partitions move."""
-    add_scorer(soak)
+    """A scorer comes, or one goes where all are there, and the worker is killed while the partitions move."""
+    try:
+        add_scorer(soak)
+    except Impossible:
+        remove_scorer(soak)
     time.sleep(soak.dice.uniform(0.5, 4))
     os.kill(soak.fleet.main_pid(), signal.SIGKILL)
 
