@@ -4,7 +4,6 @@ State is kept small because it lives three times: in memory (encoded), in the ch
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -81,7 +80,6 @@ encode_state = msgspec.msgpack.Encoder().encode
 decode_state = msgspec.msgpack.Decoder(UserState).decode
 
 
-@lru_cache(maxsize=262_144)
 def hash64(text: str) -> int:
     """Return a 64-bit hash that is the same in every process and version."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -17,7 +17,7 @@ Overlay = dict[str, UserState]
 """User id to the state after a batch."""
 
 
-@lru_cache(maxsize=262_144)
+@lru_cache(maxsize=65_536)
 def home_partition(user_id: str, n_partitions: int) -> int:
     """Return the partition that a user's events belong to: murmur2, as Java clients and Faust choose it.
 
