@@ -102,6 +102,21 @@ class SecuredKafka(ApacheKafka):
             created.result(ANSWER_SECONDS)
         self._until(lambda: self._n_acls(user) == len(bindings))
 
+    def withdraw(self, user, acls):
+        """Take such permissions back, and wait until the broker goes by that."""
+        bindings = [binding for options in acls for binding in bindings_of(user, options)]
+        n_left = self._n_acls(user) - len(bindings)
+        filters = [
+            AclBindingFilter(
+                *(each.restype, each.name, each.resource_pattern_type, each.principal, each.host),
+                *(each.operation, each.permission_type),
+            )
+            for each in bindings
+        ]
+        for deleted in self.admin.delete_acls(filters).values():
+            deleted.result(ANSWER_SECONDS)
+        self._until(lambda: self._n_acls(user) == n_left)
+
     def _knows(self, name):
         try:
             self.admin.describe_user_scram_credentials([name])[name].result(ANSWER_SECONDS)

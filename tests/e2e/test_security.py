@@ -10,6 +10,7 @@ import pytest
 
 from stream.settings import Settings
 from tests.e2e.checker import check
+from tests.e2e.test_watchdog import IMPATIENT
 from tests.e2e.visits import events
 from tests.e2e.workers import Application, only_line
 from tests.secured import SecuredKafka, make_authority
@@ -134,6 +135,32 @@ def test_each_permission_that_is_missing_is_one_line(application, secured, missi
 
 
 KINDS = {"--topic": "topic", "--group": "group", "--transactional-id": "transactional id"}
+
+
+IN_CI = 1
+"""Of the permissions that are withdrawn in the middle: that of the answers. All of them with `pytest -m long`."""
+
+
+@pytest.mark.parametrize(
+    "number", [n if n == IN_CI else pytest.param(n, marks=pytest.mark.long) for n in range(len(documented_acls()))]
+)
+def test_a_permission_withdrawn_in_the_middle_ends_the_worker_and_loses_nothing(application, secured, number):
+    """Red where a refusal is taken for an outage, which is waited for: the worker would live and answer nothing."""
+    acls = list(application.acls())
+    secured.allow(application.prefix, acls)
+    worker = application.start(**IMPATIENT).until_ready()
+    application.produce(events(100))
+    application.until_done()
+    secured.withdraw(application.prefix, [acls[number]])
+    application.produce([*events(100, seed=2), {"user_id": "u1"}])  # one that is rejected too
+    assert worker.wait() not in (0, -9)
+    assert " CRITICAL " in worker.output
+    secured.allow(application.prefix, acls)
+    worker = application.start().until_ready()
+    application.until_done()
+    application.until_learned()
+    assert worker.stop() == 0
+    check(application)
 
 
 def test_a_wrong_password_is_one_line_without_it(application, secured):

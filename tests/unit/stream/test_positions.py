@@ -104,23 +104,32 @@ def test_a_call_that_hangs_in_the_client_ends_the_trainer(monkeypatch: pytest.Mo
     hang.set()
 
 
+FENCED_MEMBER = KafkaError(KafkaError.FENCED_INSTANCE_ID)
+FENCED_CLIENT = KafkaError(KafkaError._FATAL, "static consumer fenced by other consumer", fatal=True)
+
+
 @pytest.mark.parametrize(
-    ("error", "kind"),
+    ("error", "has_rival", "kind"),
     [
-        (KafkaError(KafkaError.FENCED_INSTANCE_ID), TrainerFenced),
-        (KafkaError(KafkaError._FATAL, "static consumer fenced by other consumer", fatal=True), TrainerFenced),
-        (KafkaError(KafkaError._FATAL, "no more", fatal=True), TrainerError),
-        (KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), TrainerError),
-        (KafkaError(KafkaError._TRANSPORT), None),
+        *[(error, True, TrainerFenced) for error in (FENCED_MEMBER, FENCED_CLIENT)],
+        *[(error, False, TrainerError) for error in (FENCED_MEMBER, FENCED_CLIENT)],
+        (KafkaError(KafkaError._FATAL, "no more", fatal=True), True, TrainerError),
+        (KafkaError(KafkaError._FATAL, "no more"), True, TrainerError),  # as it comes in place of a message
+        (KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), True, TrainerError),
+        (KafkaError(KafkaError._TRANSPORT), True, None),
     ],
 )
-def test_an_error_of_reading_is_a_successor_s_deed_or_a_refusal_or_waited_for(
-    error: KafkaError, kind: type[Exception] | None
+def test_an_error_of_reading_is_a_rival_s_deed_or_an_end_or_waited_for(
+    error: KafkaError, has_rival: bool, kind: type[Exception] | None
 ) -> None:
     """Red where fencing is not told from other ends: a supervisor would start this trainer again at once."""
 
+    def prove() -> None:
+        if has_rival:
+            raise TrainerFenced("another has the transactional id")
+
     def judge() -> type[Exception] | None:
-        log: Any = SimpleNamespace(_group="g", _partition=AT, _logged_at=0.0)
+        log: Any = SimpleNamespace(_group="g", _partition=AT, _logged_at=0.0, _prove=prove)
         try:
             ExampleLog._judge(log, error)
         except TrainerError as raised:
