@@ -54,6 +54,11 @@ class Supervised:
     def until_ready(self):
         eventually(self._is_ready, lambda: f"ready:\n{self.application.logs()}", 150)
 
+    def until_learned(self):
+        """Also where the end of the worker comes only now; afterwards one is ready."""
+        self.application.until_learned(self._restart)
+        self.until_ready()
+
     def _is_ready(self):
         self._restart()
         answer = self.worker.get("/ready")
@@ -94,8 +99,7 @@ def test_a_broker_may_die_and_hang_and_nothing_is_lost(applications, fresh_kafka
         time.sleep(hung_seconds)
         os.kill(broker.pid, signal.SIGCONT)
     supervised.until_done()
-    supervised.until_ready()
-    application.until_learned()
+    supervised.until_learned()
     assert supervised.worker.stop() == 0
     check(application)
 

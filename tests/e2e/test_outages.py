@@ -65,8 +65,7 @@ def test_nothing_is_lost_where_the_broker_dies_for_longer_than_a_transaction_las
             eventually(lambda: went_through(first) or first.poll() is not None, lambda: f"an outage:\n{first.output}")
             broker.start()  # same port, same data
         supervised.until_done()
-        supervised.until_ready()
-        application.until_learned()
+        supervised.until_learned()
     assert not offsets.went_back
     assert supervised.worker.stop() == 0
     check(application)

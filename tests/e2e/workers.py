@@ -360,10 +360,15 @@ class Application:
 
         eventually(done, lambda: f"every event committed:\n{self.logs()}", seconds)
 
-    def until_learned(self):
-        """Wait until a checkpoint holds every example that is in the log now."""
+    def until_learned(self, meanwhile=lambda: None):
+        """Wait until a checkpoint holds every example that is in the log now; `meanwhile` is called at each look."""
+
+        def learned():
+            meanwhile()
+            return self._learned_to() >= end
+
         end = eventually(lambda: self._watermarks(self.examples_log), "the end of the examples")[1]
-        eventually(lambda: self._learned_to() >= end, lambda: f"examples to {end} in a checkpoint:\n{self.logs()}")
+        eventually(learned, lambda: f"examples to {end} in a checkpoint:\n{self.logs()}")
 
     def _watermarks(self, partition):
         try:
