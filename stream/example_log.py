@@ -245,10 +245,11 @@ class ExampleLog:
             raise TrainerFenced(f"another trainer has joined group {self._group} and reads {self._partition.topic}")
 
     def _prove(self) -> None:
-        """Make sure that this is the one trainer: after each assignment, before its first record.
+        """Make sure that this is the one trainer: after each assignment, and where the group takes its place away.
 
-        Not only where there are records: of two that start at once, one fences the other and either may get the
-        partition. Were the fenced one to keep it until it learns of that, its rival would have left by then.
+        Before the first record, and not only where there are records: of two that start at once, one fences the other
+        and either may get the partition. Were the fenced one to keep it until it learns of that, its rival would have
+        left by then.
         """
         position = TopicPartition(self._partition.topic, self._partition.partition, self._position)
         self._wait_for(lambda: self._positions.prove(position, self.membership()))

@@ -67,6 +67,15 @@ class Course:
     def suspect(self, since):
         self.learning.guard.suspicion = Suspicion("hit-rate", since)
 
+    def come_under_suspicion(self):
+        """Let a third mini-batch look harmful, after a checkpoint of two, and open the trial; gives the checkpoint."""
+        self.learn(2)
+        reference = self.save()
+        self.learn(1)
+        self.suspect(self.position)
+        self.guarding.attend()
+        return reference
+
     def return_(self):
         """Let the trial that was opened find harm, and go back."""
         self.learning.guard.trial.compare([False] * 200, [True] * 200)
@@ -128,11 +137,7 @@ def test_a_torn_checkpoint_is_no_reference(course):
 
 
 def test_the_reference_answers_the_events_of_the_trial_and_is_acquitted_or_not(course):
-    course.learn(2)
-    course.save()
-    course.learn(1)
-    course.suspect(course.position)
-    course.guarding.attend()
+    course.come_under_suspicion()
     course.learn(3)
     trial = course.learning.guard.trial
     assert trial.both + trial.live_only + trial.other_only > 0
@@ -164,11 +169,7 @@ def test_a_return_takes_up_the_checkpoint_and_quarantines_what_its_trial_saw(cou
 
 def test_a_checkpoint_torn_in_its_own_trial_is_not_gone_back_to(course):
     """Red where the sentence believes that what was compared with can still be read: the trainer would end."""
-    course.learn(2)
-    reference = course.save()
-    course.learn(1)
-    course.suspect(course.position)
-    course.guarding.attend()
+    reference = course.come_under_suspicion()
     (reference / "manifest.json").write_text("{")
     course.learning.guard.trial.compare([False] * 200, [True] * 200)
     assert course.guarding.attend() is None

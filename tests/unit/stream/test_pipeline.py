@@ -50,6 +50,21 @@ class Broker:
         self.transactions.append((positions, len(changes)))
 
 
+@dataclass
+class Holding(Broker):
+    """Holds the flush of these outputs until it is let go."""
+
+    held: object = None
+    flushing: threading.Event = field(default_factory=threading.Event)
+    flushed: threading.Event = field(default_factory=threading.Event)
+
+    def publish(self, outputs: list[object]) -> None:
+        if outputs == [self.held]:
+            self.flushing.set()
+            assert self.flushed.wait(DEADLINE)
+        super().publish(outputs)
+
+
 class Source:
     """Batches on demand."""
 
@@ -188,49 +203,36 @@ def test_a_batch_published_across_a_rebalance_is_not_committed() -> None:
 
 def test_a_batch_whose_partitions_move_while_it_is_published_is_not_committed() -> None:
     """Red where the assignment is not looked at again: its offsets would go out under the new generation."""
-    flushing, flushed = threading.Event(), threading.Event()
-
-    class Slow(Broker):
-        def publish(self, outputs: list[object]) -> None:
-            flushing.set()
-            assert flushed.wait(DEADLINE)
-            super().publish(outputs)
+    broker = Holding(held=1)
 
     async def story(rig: Rig) -> None:
         rig.broker.gate.set()
         rig.source.put()
-        await until(flushing.is_set)
+        await until(broker.flushing.is_set)
         await rig.pipeline.assigned(Assignment(2, "m", frozenset({P0})))
-        flushed.set()
+        broker.flushed.set()
         await until(lambda: sum(rig.discarded) == 1)
         rig.source.put(generation=2)
         await until(lambda: rig.broker.transactions == [({P0: 2}, 1)])
 
-    play(story, Slow())
+    play(story, broker)
 
 
 def test_a_batch_that_waits_for_its_turn_while_a_rebalance_drops_everything_is_not_committed() -> None:
     """Red where the assignment is compared before the turn has come: the batch would be the next generation's."""
-    flushing, flushed = threading.Event(), threading.Event()
-
-    class Slow(Broker):
-        def publish(self, outputs: list[object]) -> None:
-            if outputs == [2]:
-                flushing.set()
-                assert flushed.wait(DEADLINE)
-            super().publish(outputs)
+    broker = Holding(held=2)
 
     async def story(rig: Rig) -> None:
         rig.broker.gate.set()
         rig.source.put()
         await until(lambda: len(rig.broker.transactions) == 1)
         rig.source.put()
-        await until(flushing.is_set)
+        await until(broker.flushing.is_set)
         lock = rig.pipeline._changed._lock  # type: ignore[attr-defined]
         await lock.acquire()
         rebalance = asyncio.create_task(rig.pipeline.assigned(Assignment(2, "m", frozenset({P0}))))
         await until(lambda: len(lock._waiters or ()) == 1)
-        flushed.set()
+        broker.flushed.set()
         await until(lambda: len(lock._waiters) == 2)
         lock.release()
         await rebalance
@@ -239,7 +241,7 @@ def test_a_batch_that_waits_for_its_turn_while_a_rebalance_drops_everything_is_n
         assert rig.broker.transactions[1] == ({P0: 3}, 1)
         assert sum(rig.discarded) == 1
 
-    play(story, Slow(), commit_interval_seconds=0.5)
+    play(story, broker, commit_interval_seconds=0.5)
 
 
 def test_a_batch_of_an_older_generation_is_neither_answered_nor_committed() -> None:
